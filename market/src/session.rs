@@ -1,0 +1,156 @@
+//! Segments and sessions: what the trading of one trade date is made of.
+
+use crate::error::{Error, Result};
+use crate::time::{Nanos, TradeDate};
+use std::fmt;
+
+/// A named part of a session, in the order in which the parts follow each other. `Off` is outside every session.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+#[repr(u8)]
+pub enum Segment {
+    /// Overnight.
+    On = 0,
+    /// Pre-market.
+    Pre = 1,
+    /// Regular trading hours, with the opening and the closing auction.
+    Rth = 2,
+    /// After the regular hours.
+    Post = 3,
+    /// Outside every session.
+    Off = 4,
+}
+
+impl Segment {
+    /// All segments in time order, `Off` last.
+    pub const ALL: [Segment; 5] = [Segment::On, Segment::Pre, Segment::Rth, Segment::Post, Segment::Off];
+
+    /// `ON`, `PRE`, `RTH`, `POST`, `OFF`.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Segment::On => "ON",
+            Segment::Pre => "PRE",
+            Segment::Rth => "RTH",
+            Segment::Post => "POST",
+            Segment::Off => "OFF",
+        }
+    }
+
+    /// The inverse of `as u8`.
+    pub const fn from_u8(code: u8) -> Option<Segment> {
+        match code {
+            0 => Some(Segment::On),
+            1 => Some(Segment::Pre),
+            2 => Some(Segment::Rth),
+            3 => Some(Segment::Post),
+            4 => Some(Segment::Off),
+            _ => None,
+        }
+    }
+}
+
+impl fmt::Display for Segment {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+/// A selection of segments: a bit per segment.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub struct Segments(u8);
+
+impl Segments {
+    /// The regular hours alone.
+    pub const RTH: Segments = Segments(1 << Segment::Rth as u8);
+    /// The whole session, as charting users mean it: `ON+PRE+RTH+POST`.
+    pub const ETH: Segments = Segments(0b0_1111);
+    /// `ETH` and the trades outside every session.
+    pub const ALL: Segments = Segments(0b1_1111);
+
+    /// The selection of one segment.
+    pub const fn only(segment: Segment) -> Segments {
+        Segments(1 << segment as u8)
+    }
+
+    /// Whether the selection includes the segment.
+    pub const fn contains(self, segment: Segment) -> bool {
+        self.0 & (1 << segment as u8) != 0
+    }
+
+    /// Both selections together.
+    pub const fn union(self, other: Segments) -> Segments {
+        Segments(self.0 | other.0)
+    }
+
+    /// Reads `RTH`, `PRE+RTH`, `ETH`, `ALL`; case does not matter.
+    ///
+    /// # Errors
+    /// `Invalid` for an empty text or an unknown name.
+    pub fn parse(text: &str) -> Result<Segments> {
+        let mut selection = Segments(0);
+        for word in text.split('+') {
+            let word = word.trim();
+            let part = match word.to_ascii_uppercase().as_str() {
+                "ETH" => Segments::ETH,
+                "ALL" => Segments::ALL,
+                name => Segment::ALL.into_iter().find(|s| s.name() == name).map(Segments::only).ok_or_else(|| {
+                    Error::invalid(
+                        "segments",
+                        text,
+                        "ON, PRE, RTH, POST, OFF joined by +, or ETH (the whole session) or ALL",
+                    )
+                })?,
+            };
+            selection = selection.union(part);
+        }
+        Ok(selection)
+    }
+}
+
+impl fmt::Display for Segments {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match *self {
+            Segments::ETH => f.write_str("ETH"),
+            Segments::ALL => f.write_str("ALL"),
+            _ => {
+                let names: Vec<_> = Segment::ALL.into_iter().filter(|s| self.contains(*s)).map(Segment::name).collect();
+                f.write_str(&names.join("+"))
+            }
+        }
+    }
+}
+
+/// One stretch of trading, half-open: `open <= t < close`.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Span {
+    /// What the stretch is.
+    pub segment: Segment,
+    /// First instant.
+    pub open: Nanos,
+    /// First instant after it.
+    pub close: Nanos,
+}
+
+/// All the trading of one calendar on one trade date. Spans are in time order, disjoint, and there is at least one.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Session<'a> {
+    /// The label and storage key.
+    pub trade_date: TradeDate,
+    /// The exchange's own date; differs where holiday sessions clear with the next business day.
+    pub clearing_date: TradeDate,
+    /// The storage window `[from, till)`: every instant in it belongs to this trade date, in a span or `OFF`.
+    pub from: Nanos,
+    /// End of the storage window.
+    pub till: Nanos,
+    /// The stretches of trading.
+    pub spans: &'a [Span],
+    /// Opens late or closes early, compared with the regular hours of its weekday.
+    pub irregular: bool,
+    /// Why it is irregular: `half day`, `holiday halt`; empty for a regular session.
+    pub note: &'a str,
+    /// Whether a segment's edge starts a new bar grid even without a break (equities yes, CME no).
+    pub restart_at_segments: bool,
+    /// Unflagged prints in `[close of RTH, this)` are the closing auction's; equals the close where none is declared.
+    pub close_auction_until: Nanos,
+    /// Unflagged prints in `[this, open of RTH)` are the opening auction's; equals the open where none is declared.
+    pub open_auction_from: Nanos,
+}

@@ -1,0 +1,2 @@
+//! Stub.
+::pgrx::pg_module_magic!();
