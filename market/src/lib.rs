@@ -2,10 +2,23 @@
 //!
 //! Pure: no I/O, no clock, no async, no globals but the calendars shipped with the crate.
 
+pub mod bucket;
+pub mod calendar;
 pub mod error;
+pub mod instrument;
+pub mod nearest;
+pub mod products;
 pub mod session;
+pub mod symbol;
 pub mod time;
+pub mod timeframe;
 
+pub use bucket::{Bucket, BucketCursor, bucket_at, buckets, group_of};
+pub use calendar::{Calendar, Cursor, Filing};
 pub use error::{Error, ErrorKind, Result};
-pub use session::{Segment, Segments, Session, Span};
+pub use instrument::Kind;
+pub use products::{Product, product, products};
+pub use session::{Class, Segment, Segments, Session, Span};
+pub use symbol::{Roll, Symbol};
 pub use time::{Nanos, TradeDate};
+pub use timeframe::Timeframe;

@@ -76,6 +76,11 @@ impl Segments {
         self.0 & (1 << segment as u8) != 0
     }
 
+    /// Whether no segment is selected.
+    pub const fn is_empty(self) -> bool {
+        self.0 == 0
+    }
+
     /// Both selections together.
     pub const fn union(self, other: Segments) -> Segments {
         Segments(self.0 | other.0)
@@ -153,4 +158,144 @@ pub struct Session<'a> {
     pub close_auction_until: Nanos,
     /// Unflagged prints in `[this, open of RTH)` are the opening auction's; equals the open where none is declared.
     pub open_auction_from: Nanos,
+}
+
+/// Where a print belongs when its segment is not the one the clock says.
+///
+/// The order of a segment's prints is opening auction, continuous trading, closing auction.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default)]
+#[repr(u8)]
+pub enum Class {
+    /// The clock is right.
+    #[default]
+    Continuous = 0,
+    /// An opening print before the regular hours: part of their first bar.
+    Open = 1,
+    /// A closing print after the regular hours: part of their last bar.
+    Close = 2,
+}
+
+impl Class {
+    /// The inverse of `as u8`.
+    pub const fn from_u8(code: u8) -> Option<Class> {
+        match code {
+            0 => Some(Class::Continuous),
+            1 => Some(Class::Open),
+            2 => Some(Class::Close),
+            _ => None,
+        }
+    }
+}
+
+// The two bits of a trade's flags that a session looks at; the whole list is `trade::flags`.
+const AUCTION_OPEN: u32 = 16;
+const AUCTION_CLOSE: u32 = 32;
+
+impl<'a> Session<'a> {
+    /// The first open of the selected segments; `None` if the session has none of them.
+    pub fn open(&self, segments: Segments) -> Option<Nanos> {
+        self.runs(segments).next().map(|(open, _)| open)
+    }
+
+    /// The last close of the selected segments; `None` if the session has none of them.
+    pub fn close(&self, segments: Segments) -> Option<Nanos> {
+        self.runs(segments).last().map(|(_, close)| close)
+    }
+
+    /// The segment by the clock. `Off` between spans and outside the session.
+    pub fn segment_at(&self, ts: Nanos) -> Segment {
+        for span in self.spans {
+            if ts < span.open {
+                break;
+            }
+            if ts < span.close {
+                return span.segment;
+            }
+        }
+        Segment::Off
+    }
+
+    /// Segment and class of a print. `flags` may say that it is an auction's; an unflagged print inside a declared
+    /// auction window is the auction's too. The class says where it belongs when the clock says otherwise.
+    ///
+    /// A flagged auction print inside the regular hours stays where the clock puts it, and so does every print of a
+    /// session without regular hours.
+    pub fn place(&self, ts: Nanos, flags: u32) -> (Segment, Class) {
+        let clock = self.segment_at(ts);
+        if clock == Segment::Rth {
+            return (clock, Class::Continuous);
+        }
+        // Most prints outside the regular hours are neither flagged nor near an auction.
+        let near_auction = self.open_auction_from <= ts && ts < self.close_auction_until;
+        if flags & (AUCTION_OPEN | AUCTION_CLOSE) == 0 && !near_auction {
+            return (clock, Class::Continuous);
+        }
+        let mut regular = self.spans.iter().filter(|span| span.segment == Segment::Rth);
+        let Some(first) = regular.next() else {
+            return (clock, Class::Continuous);
+        };
+        let (open, close) = (first.open, regular.last().unwrap_or(first).close);
+        if ts >= close && (flags & AUCTION_CLOSE != 0 || ts < self.close_auction_until) {
+            (Segment::Rth, Class::Close)
+        } else if ts < open && (flags & AUCTION_OPEN != 0 || ts >= self.open_auction_from) {
+            (Segment::Rth, Class::Open)
+        } else {
+            (clock, Class::Continuous)
+        }
+    }
+
+    /// The contiguous runs of the selected segments, in time order: each anchors a grid of bars.
+    ///
+    /// Touching spans are one run unless the calendar restarts its grid where the segment changes. A stretch of `OFF`
+    /// (only when selected) is a run of its own, so that asking for `ALL` moves no bar of the session.
+    pub fn runs(&self, segments: Segments) -> Runs<'a> {
+        Runs { spans: self.spans, at: 0, edge: self.from, till: self.till, segments, restart: self.restart_at_segments }
+    }
+}
+
+/// The iterator of [`Session::runs`].
+#[derive(Clone, Debug)]
+pub struct Runs<'a> {
+    spans: &'a [Span],
+    at: usize,
+    // Everything before this instant has been visited.
+    edge: Nanos,
+    till: Nanos,
+    segments: Segments,
+    restart: bool,
+}
+
+impl Iterator for Runs<'_> {
+    type Item = (Nanos, Nanos);
+
+    fn next(&mut self) -> Option<(Nanos, Nanos)> {
+        loop {
+            let Some(span) = self.spans.get(self.at) else {
+                let last = (self.edge, self.till);
+                self.edge = self.till;
+                return (self.segments.contains(Segment::Off) && last.0 < last.1).then_some(last);
+            };
+            if self.edge < span.open {
+                let gap = (self.edge, span.open);
+                self.edge = span.open;
+                if self.segments.contains(Segment::Off) {
+                    return Some(gap);
+                }
+            }
+            self.at += 1;
+            self.edge = span.close;
+            if !self.segments.contains(span.segment) {
+                continue;
+            }
+            while let Some(next) = self.spans.get(self.at) {
+                let touches = next.open == self.edge && self.segments.contains(next.segment);
+                if !touches || (self.restart && next.segment != span.segment) {
+                    break;
+                }
+                self.edge = next.close;
+                self.at += 1;
+            }
+            return Some((span.open, self.edge));
+        }
+    }
 }

@@ -1,0 +1,192 @@
+//! Which bar an instant belongs to.
+
+use crate::calendar::{Calendar, Cursor};
+use crate::error::Result;
+use crate::session::{Segments, Session};
+use crate::time::{Nanos, TradeDate};
+use crate::timeframe::Timeframe;
+use chrono::Datelike;
+
+/// The place of a bar: half-open, labelled by its open.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub struct Bucket {
+    /// The trade date, the first one for a bar of several.
+    pub trade_date: TradeDate,
+    /// First instant.
+    pub open: Nanos,
+    /// First instant after it.
+    pub close: Nanos,
+}
+
+/// Appends the buckets of one session, in time order.
+///
+/// Intraday: from the open of each run of the selected segments, steps of the timeframe, the last one cut at the run's
+/// close. Other timeframes: one bucket from the selection's open to its close. None if the session lacks the segments.
+pub fn buckets(session: &Session<'_>, timeframe: Timeframe, segments: Segments, out: &mut Vec<Bucket>) {
+    let trade_date = session.trade_date;
+    match timeframe {
+        Timeframe::Intraday(width) => {
+            for (open, close) in session.runs(segments) {
+                let mut at = open;
+                while at < close {
+                    let end = at.saturating_add(width.max(1)).min(close);
+                    out.push(Bucket { trade_date, open: at, close: end });
+                    at = end;
+                }
+            }
+        }
+        _ => {
+            if let Some((open, close)) = session.open(segments).zip(session.close(segments)) {
+                out.push(Bucket { trade_date, open, close });
+            }
+        }
+    }
+}
+
+/// The bucket an instant belongs to; `None` outside the selected segments. A bar of several trade dates opens with its
+/// first session that has the segments and closes with its last.
+///
+/// # Errors
+/// `OutOfBounds` beyond the calendar's known range.
+pub fn bucket_at(calendar: &Calendar, timeframe: Timeframe, ts: Nanos, segments: Segments) -> Result<Option<Bucket>> {
+    BucketCursor::new(calendar, timeframe, segments).bucket_at(ts)
+}
+
+/// Finds the buckets of a nearly ordered stream, without allocating.
+#[derive(Clone, Debug)]
+pub struct BucketCursor<'c> {
+    cursor: Cursor<'c>,
+    timeframe: Timeframe,
+    segments: Segments,
+    /// The stretch of time in which the last answer holds.
+    stretch: (Nanos, Nanos),
+    answer: Option<Bucket>,
+    group: Option<Group>,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Group {
+    dates: (TradeDate, TradeDate),
+    bucket: Option<Bucket>,
+}
+
+impl<'c> BucketCursor<'c> {
+    /// A cursor over the buckets of one timeframe and selection.
+    pub fn new(calendar: &'c Calendar, timeframe: Timeframe, segments: Segments) -> BucketCursor<'c> {
+        BucketCursor { cursor: calendar.cursor(), timeframe, segments, stretch: (0, 0), answer: None, group: None }
+    }
+
+    /// Like [`bucket_at`].
+    ///
+    /// # Errors
+    /// `OutOfBounds` beyond the calendar's known range.
+    #[inline]
+    pub fn bucket_at(&mut self, ts: Nanos) -> Result<Option<Bucket>> {
+        if self.stretch.0 <= ts && ts < self.stretch.1 {
+            return Ok(self.answer);
+        }
+        self.find(ts)
+    }
+
+    fn find(&mut self, ts: Nanos) -> Result<Option<Bucket>> {
+        let session = self.cursor.session_at(ts)?;
+        let mut gap = (session.from, session.till);
+        for (open, close) in session.runs(self.segments) {
+            if ts < open {
+                gap.1 = open;
+                break;
+            }
+            if ts < close {
+                return self.inside(ts, &session, open, close);
+            }
+            gap.0 = close;
+        }
+        self.stretch = gap;
+        self.answer = None;
+        Ok(None)
+    }
+
+    /// The answer for an instant inside the run `[open, close)`.
+    fn inside(&mut self, ts: Nanos, session: &Session<'_>, open: Nanos, close: Nanos) -> Result<Option<Bucket>> {
+        let trade_date = session.trade_date;
+        self.answer = match self.timeframe {
+            Timeframe::Intraday(width) => {
+                let width = width.max(1);
+                let at = ts - (ts - open) % width;
+                self.stretch = (at, at.saturating_add(width).min(close));
+                Some(Bucket { trade_date, open: self.stretch.0, close: self.stretch.1 })
+            }
+            Timeframe::Days(1) => {
+                self.stretch = (open, close);
+                let whole = session.open(self.segments).zip(session.close(self.segments));
+                whole.map(|(open, close)| Bucket { trade_date, open, close })
+            }
+            _ => {
+                let bucket = self.group(trade_date)?;
+                self.stretch = (open, close);
+                bucket
+            }
+        };
+        Ok(self.answer)
+    }
+
+    fn group(&mut self, date: TradeDate) -> Result<Option<Bucket>> {
+        if let Some(group) = self.group.filter(|group| (group.dates.0..=group.dates.1).contains(&date)) {
+            return Ok(group.bucket);
+        }
+        let calendar = self.cursor.calendar();
+        let dates = group_of(calendar, self.timeframe, date)?;
+        let mut bucket: Option<Bucket> = None;
+        for session in calendar.sessions(dates.0, dates.1)? {
+            if let Some((open, close)) = session.open(self.segments).zip(session.close(self.segments)) {
+                bucket.get_or_insert(Bucket { trade_date: dates.0, open, close }).close = close;
+            }
+        }
+        self.group = Some(Group { dates, bucket });
+        Ok(bucket)
+    }
+}
+
+/// The first and last trade date of the bar that covers a date: its week, month, quarter or year, or the run of `n` trade
+/// dates counted from the year's first. At the ends of the known range a group is cut.
+///
+/// Both dates have sessions, unless the group has none at all: then they are its civil bounds.
+///
+/// # Errors
+/// `OutOfBounds` beyond the calendar's known range.
+pub fn group_of(calendar: &Calendar, timeframe: Timeframe, date: TradeDate) -> Result<(TradeDate, TradeDate)> {
+    calendar.check(date)?;
+    let civil = date.date();
+    let (year, month) = (civil.year(), civil.month());
+    let months = |first: u32, count: u32| -> Result<(TradeDate, TradeDate)> {
+        let next = if first + count > 12 { (year + 1, 1) } else { (year, first + count) };
+        Ok((TradeDate::from_ymd(year, first, 1)?, TradeDate::from_ymd(next.0, next.1, 1)?.plus(-1)))
+    };
+    let (first, last) = match timeframe {
+        Timeframe::Intraday(_) | Timeframe::Days(0 | 1) => return Ok((date, date)),
+        Timeframe::Week => {
+            let first = date.plus(-(civil.weekday().days_since(calendar.week_start()) as i32));
+            (first, first.plus(6))
+        }
+        Timeframe::Month => months(month, 1)?,
+        Timeframe::Quarter => months((month - 1) / 3 * 3 + 1, 3)?,
+        Timeframe::Year | Timeframe::Days(_) => months(1, 12)?,
+    };
+    let known = calendar.known();
+    let (first, last) = (first.max(known.0), last.min(known.1));
+    let dates = calendar.dates(first, last);
+    let dates = match timeframe {
+        Timeframe::Days(count) => {
+            // A date without a session belongs to the group before it.
+            let at = dates.partition_point(|d| *d <= date).saturating_sub(1);
+            let from = at - at % count as usize;
+            &dates[from..dates.len().min(from + count as usize)]
+        }
+        _ => dates,
+    };
+    match dates {
+        [] => Ok((first, last)),
+        [only] => Ok((*only, *only)),
+        [first, .., last] => Ok((*first, *last)),
+    }
+}

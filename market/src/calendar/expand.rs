@@ -1,0 +1,330 @@
+//! From rules to sessions: the days of a calendar file as instants in flat arrays.
+
+use super::spec::{Hours, Minutes, Spec, Windows, cut};
+use super::zone::{Wall, is_summer};
+use crate::error::{Error, Result};
+use crate::session::{Segment, Span};
+use crate::time::{HOUR, Nanos, TradeDate};
+use chrono::Datelike;
+
+/// A calendar's sessions in time order, laid out for binary search.
+#[derive(Debug, Default)]
+pub(crate) struct Grid {
+    /// The labels, ascending.
+    pub dates: Vec<TradeDate>,
+    /// The storage window of session `i` is `edges[i]..edges[i + 1]`.
+    pub edges: Vec<Nanos>,
+    pub days: Vec<Day>,
+    pub spans: Vec<Span>,
+    /// The notes that `Day::note` points to; the first is empty.
+    pub notes: Vec<String>,
+    /// Weekdays with hours on which there is no session, with the index of the holiday's name in `Spec::holidays`.
+    pub closures: Vec<(TradeDate, u32)>,
+}
+
+/// One session of a grid.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Day {
+    pub clearing_date: TradeDate,
+    pub first_span: u32,
+    pub spans: u32,
+    pub note: u32,
+    pub irregular: bool,
+    pub open_auction_from: Nanos,
+    pub close_auction_until: Nanos,
+}
+
+/// One session before it has neighbours.
+pub(crate) struct Draft {
+    pub date: TradeDate,
+    pub spans: Vec<Span>,
+    pub open_auction_from: Nanos,
+    pub close_auction_until: Nanos,
+    pub roll: Option<Nanos>,
+    pub clears_next: bool,
+    /// Indices of the specials that made it.
+    pub specials: Vec<u32>,
+    pub irregular: bool,
+}
+
+impl Draft {
+    /// The first instant that is this session's own; spans are never empty.
+    fn start(&self) -> Nanos {
+        self.spans.first().map_or(self.open_auction_from, |span| span.open.min(self.open_auction_from))
+    }
+
+    fn end(&self) -> Nanos {
+        self.spans.last().map_or(self.close_auction_until, |span| span.close.max(self.close_auction_until))
+    }
+
+    /// When trades begin to belong to the next session: as declared, or halfway between the close and the next open, at
+    /// most one hour after the close.
+    pub(crate) fn roll_before(&self, next: &Draft) -> Nanos {
+        let (close, open) = (self.end(), next.start());
+        if open <= close {
+            return open;
+        }
+        let halfway = close + (open - close) / 2;
+        self.roll.unwrap_or(halfway.min(close.saturating_add(HOUR))).clamp(close, open)
+    }
+}
+
+/// Makes the sessions of single days. Inside the known range the file's rules hold; beyond it the nearest regime's weekly
+/// hours, without holidays, stand in.
+pub(crate) struct Planner<'s> {
+    spec: &'s Spec,
+    wall: Wall,
+    /// Per hours row: its spans and auction windows, cut once.
+    rows: Vec<Cut>,
+    /// Holidays and specials of the range the planner was made for, sorted by date.
+    holidays: Vec<(TradeDate, u32)>,
+    specials: Vec<(TradeDate, u32)>,
+}
+
+/// The windows of one day in minutes.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+struct Cut {
+    spans: Vec<(Segment, Minutes, Minutes)>,
+    open_auction_from: Option<Minutes>,
+    close_auction_until: Option<Minutes>,
+}
+
+impl<'s> Planner<'s> {
+    /// A planner for the days `first..=last`.
+    pub(crate) fn new(spec: &'s Spec, first: TradeDate, last: TradeDate) -> Result<Planner<'s>> {
+        let (first, last) = (first.max(spec.known.0), last.min(spec.known.1));
+        let mut holidays = Vec::new();
+        for (index, (_, rules)) in spec.holidays.iter().enumerate() {
+            rules.iter().for_each(|rule| rule.dates(first, last, |date| holidays.push((date, index as u32))));
+        }
+        let mut specials = Vec::new();
+        for (index, special) in spec.specials.iter().enumerate().filter(|(_, special)| special.class.is_empty()) {
+            special.on.iter().for_each(|rule| rule.dates(first, last, |date| specials.push((date, index as u32))));
+        }
+        holidays.sort_unstable();
+        specials.sort_unstable();
+        specials.dedup();
+        let rows = spec.hours.iter().map(|row| Cut::of(&row.windows).map_err(|e| invalid(spec, row.line, e)));
+        let rows = rows.collect::<Result<_>>()?;
+        Ok(Planner { spec, wall: Wall::new(spec.tz), rows, holidays, specials })
+    }
+
+    /// The session of a day, if there is one.
+    pub(crate) fn day(&mut self, date: TradeDate) -> Result<Option<Draft>> {
+        let row = self.row(date);
+        let specials = &self.specials[self.specials.partition_point(|(day, _)| *day < date)..];
+        let count = specials.iter().take_while(|(day, _)| *day == date).count();
+        let specials: Vec<u32> = specials[..count].iter().map(|(_, index)| *index).collect();
+        let forced = specials.iter().any(|index| self.spec.specials[*index as usize].open_day);
+        if (row.is_none() || self.holiday(date).is_some()) && !forced {
+            return Ok(None);
+        }
+        let regular = row.map(|index| &self.rows[index]);
+        let changed = match specials.as_slice() {
+            [] => None,
+            _ => Some(self.changed(row.map(|index| &self.spec.hours[index]), &specials)?),
+        };
+        let irregular = changed.as_ref().is_some_and(|changed| Some(changed) != regular);
+        let Some(cut) = changed.as_ref().or(regular).filter(|cut| !cut.spans.is_empty()) else { return Ok(None) };
+        let mut spans = Vec::with_capacity(cut.spans.len());
+        for &(segment, open, close) in &cut.spans {
+            let (open, close) = (self.wall.instant(date, open), self.wall.instant(date, close));
+            // A window inside the hour that the clock skips is empty.
+            if open < close {
+                spans.push(Span { segment, open, close });
+            }
+        }
+        let Some(first) = spans.first() else { return Ok(None) };
+        let nowhere = first.open;
+        let mut regular_hours = spans.iter().filter(|span| span.segment == Segment::Rth);
+        let open = regular_hours.next();
+        let close = regular_hours.next_back().or(open);
+        let (open_auction, close_auction) = (cut.open_auction_from, cut.close_auction_until);
+        let roll = row.and_then(|index| self.spec.hours[index].roll);
+        Ok(Some(Draft {
+            open_auction_from: open
+                .map_or(nowhere, |span| open_auction.map_or(span.open, |t| self.wall.instant(date, t).min(span.open))),
+            close_auction_until: close
+                .map_or(nowhere, |span| close_auction.map_or(span.close, |t| self.wall.instant(date, t).max(span.close))),
+            roll: roll.map(|time| self.wall.instant(date, time)),
+            clears_next: specials.iter().any(|index| self.spec.specials[*index as usize].clears_next),
+            date,
+            spans,
+            specials,
+            irregular: irregular || forced,
+        }))
+    }
+
+    /// The holiday that falls on a date.
+    fn holiday(&self, date: TradeDate) -> Option<u32> {
+        let at = self.holidays.partition_point(|(day, _)| *day < date);
+        self.holidays.get(at).filter(|(day, _)| *day == date).map(|(_, index)| *index)
+    }
+
+    /// The hours row of a date: the last that matches. Beyond the known range the regime of its nearest date holds.
+    fn row(&self, date: TradeDate) -> Option<usize> {
+        let regime = date.clamp(self.spec.known.0, self.spec.known.1);
+        let weekday = 1 << date.date().weekday().num_days_from_monday();
+        self.spec.hours.iter().rposition(|row| {
+            (row.from..=row.to).contains(&regime)
+                && row.days & weekday != 0
+                && row.season.is_none_or(|(summer, tz)| is_summer(tz, date) == summer)
+        })
+    }
+
+    fn changed(&self, row: Option<&Hours>, specials: &[u32]) -> Result<Cut> {
+        let mut windows = row.map(|row| row.windows.clone()).unwrap_or_default();
+        let mut line = 0;
+        let mut truncate = Minutes::MAX;
+        for index in specials {
+            let special = &self.spec.specials[*index as usize];
+            line = special.line;
+            windows.change(&special.windows);
+            truncate = truncate.min(special.truncate.unwrap_or(Minutes::MAX));
+        }
+        let mut cut = Cut::of(&windows).map_err(|reason| invalid(self.spec, line, reason))?;
+        cut.truncate(truncate);
+        Ok(cut)
+    }
+}
+
+impl Windows {
+    /// Takes over what a special says.
+    fn change(&mut self, special: &Windows) {
+        for (window, change) in self.by_segment.iter_mut().zip(&special.by_segment) {
+            if change.is_some() {
+                window.clone_from(change);
+            }
+        }
+        let whole = [
+            (&mut self.eth, &special.eth),
+            (&mut self.open_auction, &special.open_auction),
+            (&mut self.close_auction, &special.close_auction),
+        ];
+        for (window, change) in whole {
+            if change.is_some() {
+                window.clone_from(change);
+            }
+        }
+    }
+}
+
+impl Cut {
+    fn of(windows: &Windows) -> std::result::Result<Cut, String> {
+        // A special may shorten ETH so that RTH reaches beyond it, which regular hours may not; then RTH is cut as well.
+        let spans = match (&windows.eth, windows.by_segment[Segment::Rth as usize].as_deref()) {
+            (Some(eth), Some([first, rest @ ..])) => cut(eth, Some((first.0, rest.last().unwrap_or(first).1))),
+            _ => windows.spans()?,
+        };
+        let regular = || spans.iter().filter(|(segment, _, _)| *segment == Segment::Rth);
+        let (open, close) = (regular().next().map(|s| s.1), regular().next_back().map(|s| s.2));
+        let window = |auction: &Option<Vec<(Minutes, Minutes)>>| auction.as_ref().and_then(|w| w.first().copied());
+        let (opening, closing) = (window(&windows.open_auction), window(&windows.close_auction));
+        let free = |from, to| !spans.iter().any(|&(_, open, close)| open < to && from < close);
+        let open_auction_from = match (opening, open) {
+            (Some((from, to)), Some(open)) if to == open && free(from, to) => Some(from),
+            (Some(_), Some(_)) => return Err("open_auction ends when RTH opens, and nothing else trades in it".into()),
+            _ => None,
+        };
+        let close_auction_until = match (closing, close) {
+            (Some((from, to)), Some(close)) if from == close && free(from, to) => Some(to),
+            (Some(_), Some(_)) => return Err("close_auction begins when RTH closes, and nothing else trades in it".into()),
+            _ => None,
+        };
+        Ok(Cut { spans, open_auction_from, close_auction_until })
+    }
+
+    fn truncate(&mut self, end: Minutes) {
+        self.spans.retain(|(_, open, _)| *open < end);
+        for (_, _, close) in &mut self.spans {
+            *close = (*close).min(end);
+        }
+        self.close_auction_until = self.close_auction_until.filter(|until| *until <= end);
+    }
+}
+
+impl Grid {
+    /// All sessions of the known range. A neighbour beyond each end, projected, bounds the first and last storage windows.
+    pub(crate) fn new(spec: &Spec) -> Result<Grid> {
+        const NEIGHBOURHOOD: i32 = 14;
+        let (first, last) = spec.known;
+        let mut planner = Planner::new(spec, first, last)?;
+        let mut grid = Grid { notes: vec![String::new()], ..Grid::default() };
+        let mut before: Option<Draft> = None;
+        for back in 1..=NEIGHBOURHOOD {
+            before = planner.day(first.plus(-back))?;
+            if before.is_some() {
+                break;
+            }
+        }
+        let mut notes_of: Vec<(Vec<u32>, u32)> = Vec::new();
+        let mut clears_next: Vec<usize> = Vec::new();
+        for day in first.0..=last.0.saturating_add(NEIGHBOURHOOD) {
+            let date = TradeDate(day);
+            let Some(draft) = planner.day(date)? else {
+                if let (Some(index), Some(_)) = (planner.holiday(date), planner.row(date)) {
+                    grid.closures.push((date, index));
+                }
+                continue;
+            };
+            let edge = match &before {
+                Some(previous) if previous.end() > draft.start() => {
+                    let line = draft.specials.last().map(|special| spec.specials[*special as usize].line);
+                    let line = line.or_else(|| planner.row(date).map(|row| spec.hours[row].line));
+                    return Err(invalid(spec, line.unwrap_or(0), format!("{date} opens before {} closes", previous.date)));
+                }
+                Some(previous) => previous.roll_before(&draft),
+                None => draft.start(),
+            };
+            grid.edges.push(edge);
+            if !draft.clears_next {
+                clears_next.drain(..).for_each(|index| grid.days[index].clearing_date = date);
+            }
+            if date > last {
+                break;
+            }
+            if draft.clears_next {
+                clears_next.push(grid.days.len());
+            }
+            let note = match notes_of.iter().find(|(specials, _)| *specials == draft.specials) {
+                _ if !draft.irregular => 0,
+                Some((_, note)) => *note,
+                None => {
+                    let names: Vec<_> = draft.specials.iter().map(|i| spec.specials[*i as usize].name.as_str()).collect();
+                    grid.notes.push(names.join(", "));
+                    notes_of.push((draft.specials.clone(), grid.notes.len() as u32 - 1));
+                    grid.notes.len() as u32 - 1
+                }
+            };
+            grid.days.push(Day {
+                clearing_date: date,
+                first_span: grid.spans.len() as u32,
+                spans: draft.spans.len() as u32,
+                note,
+                irregular: draft.irregular,
+                open_auction_from: draft.open_auction_from,
+                close_auction_until: draft.close_auction_until,
+            });
+            grid.dates.push(date);
+            grid.spans.extend_from_slice(&draft.spans);
+            before = Some(draft);
+        }
+        if grid.edges.len() == grid.days.len() {
+            // No session follows within a fortnight.
+            grid.edges.push(before.map_or(0, |last| last.end().saturating_add(HOUR)));
+        }
+        match grid.days.is_empty() {
+            true => Err(Error::InvalidSpec {
+                name: format!("calendar {}", spec.id),
+                line: None,
+                reason: "its known range holds no session".into(),
+            }),
+            false => Ok(grid),
+        }
+    }
+}
+
+fn invalid(spec: &Spec, line: usize, reason: impl Into<String>) -> Error {
+    let line = (line > 0).then_some(line);
+    Error::InvalidSpec { name: format!("calendar {}", spec.id), line, reason: reason.into() }
+}

@@ -1,0 +1,321 @@
+//! Calendars: which session, segment and trade date an instant belongs to.
+//!
+//! A calendar is data (`market/calendars/*.toml`, or a user's own file): hours by weekday, holidays, special days. Its known
+//! range is expanded once into flat sorted arrays; after that a lookup is a binary search, and with a [`Cursor`] on a nearly
+//! ordered stream a comparison or two.
+
+mod builtin;
+mod cursor;
+mod expand;
+mod filing;
+mod rule;
+mod spec;
+mod zone;
+
+pub use cursor::Cursor;
+pub use filing::Filing;
+
+use crate::error::{Error, Result};
+use crate::session::{Segment, Segments, Session};
+use crate::time::{Nanos, TradeDate, format_instant};
+use expand::Grid;
+use spec::Spec;
+use std::fmt;
+use std::sync::Arc;
+
+/// A trading calendar: the sessions of its known range. Cheap to clone and to share between threads.
+#[derive(Clone)]
+pub struct Calendar {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    spec: Spec,
+    grid: Grid,
+    toml: String,
+}
+
+impl Calendar {
+    /// A calendar shipped with this crate, by id or alias: `XNYS`, `NYSE`, `CME_EQUITY`, `24/7`. Built at first use.
+    ///
+    /// # Errors
+    /// `Unknown` with the nearest name.
+    ///
+    /// ```
+    /// use market::{Calendar, TradeDate};
+    /// let nyse = Calendar::builtin("NYSE")?;
+    /// assert_eq!(nyse.id(), "XNYS");
+    /// assert!(!nyse.is_session(TradeDate::parse("2024-12-25")?)?);
+    /// # Ok::<(), market::Error>(())
+    /// ```
+    pub fn builtin(id: &str) -> Result<Calendar> {
+        builtin::calendar(id)
+    }
+
+    /// The ids of the calendars shipped with this crate.
+    pub fn builtin_ids() -> &'static [&'static str] {
+        builtin::IDS
+    }
+
+    /// Reads a calendar file.
+    ///
+    /// # Errors
+    /// `InvalidSpec` with the line where the file contradicts itself or the format.
+    pub fn from_toml(text: &str) -> Result<Calendar> {
+        let spec = Spec::parse(text)?;
+        let grid = Grid::new(&spec)?;
+        Ok(Calendar { inner: Arc::new(Inner { spec, grid, toml: text.to_string() }) })
+    }
+
+    /// `XNYS`, `CME_EQUITY`, `24/7`.
+    pub fn id(&self) -> &str {
+        &self.inner.spec.id
+    }
+
+    /// What people call it.
+    pub fn name(&self) -> &str {
+        &self.inner.spec.name
+    }
+
+    /// Other ids it answers to.
+    pub fn aliases(&self) -> &[String] {
+        &self.inner.spec.aliases
+    }
+
+    /// The IANA name of the time zone its hours are written in.
+    pub fn time_zone(&self) -> &'static str {
+        self.inner.spec.tz.name()
+    }
+
+    /// The default selection of segments.
+    pub fn main(&self) -> Segments {
+        self.inner.spec.main
+    }
+
+    /// The first and last date it vouches for.
+    pub fn known(&self) -> (TradeDate, TradeDate) {
+        self.inner.spec.known
+    }
+
+    /// Grows whenever the file changes a session.
+    pub fn version(&self) -> u32 {
+        self.inner.spec.version
+    }
+
+    /// Where its facts come from.
+    pub fn source(&self) -> &str {
+        &self.inner.spec.source
+    }
+
+    /// The file it was read from.
+    pub fn toml(&self) -> &str {
+        &self.inner.toml
+    }
+
+    /// The first day of its weekly bars.
+    pub fn week_start(&self) -> chrono::Weekday {
+        self.inner.spec.week_start
+    }
+
+    /// How long after its close a session still waits for trades; later ones are late.
+    pub fn grace(&self) -> Nanos {
+        self.inner.spec.grace
+    }
+
+    /// Whether the trade date has a session.
+    ///
+    /// # Errors
+    /// `OutOfBounds` beyond the known range.
+    pub fn is_session(&self, date: TradeDate) -> Result<bool> {
+        self.check(date)?;
+        Ok(self.inner.grid.dates.binary_search(&date).is_ok())
+    }
+
+    /// The session of a trade date; `None` on a holiday or weekend.
+    ///
+    /// # Errors
+    /// `OutOfBounds` beyond the known range.
+    pub fn session(&self, date: TradeDate) -> Result<Option<Session<'_>>> {
+        self.check(date)?;
+        Ok(self.inner.grid.dates.binary_search(&date).ok().map(|index| self.nth(index)))
+    }
+
+    /// Why a day that would have had hours has no session: the holiday's name.
+    ///
+    /// # Errors
+    /// `OutOfBounds` beyond the known range.
+    pub fn closure(&self, date: TradeDate) -> Result<Option<&str>> {
+        self.check(date)?;
+        let closures = &self.inner.grid.closures;
+        let found = closures.binary_search_by_key(&date, |(day, _)| *day).ok();
+        Ok(found.and_then(|at| self.inner.spec.holidays.get(closures[at].1 as usize)).map(|(name, _)| name.as_str()))
+    }
+
+    /// The sessions of the trade dates `first..=last`, in order.
+    ///
+    /// # Errors
+    /// `OutOfBounds` if either date lies beyond the known range.
+    pub fn sessions(&self, first: TradeDate, last: TradeDate) -> Result<impl Iterator<Item = Session<'_>>> {
+        self.check(first)?;
+        self.check(last)?;
+        let dates = &self.inner.grid.dates;
+        let from = dates.partition_point(|date| *date < first);
+        let till = dates.partition_point(|date| *date <= last).max(from);
+        Ok((from..till).map(|index| self.nth(index)))
+    }
+
+    /// The trade dates with a session in `first..=last`.
+    pub(crate) fn dates(&self, first: TradeDate, last: TradeDate) -> &[TradeDate] {
+        let dates = &self.inner.grid.dates;
+        let from = dates.partition_point(|date| *date < first);
+        let till = dates.partition_point(|date| *date <= last).max(from);
+        &dates[from..till]
+    }
+
+    /// The trade date `n` sessions after a date (before it, if `n` is negative); for `n = 0` the date itself if it has a
+    /// session, else the next that has.
+    ///
+    /// # Errors
+    /// `OutOfBounds` if the date or the answer lies beyond the known range.
+    pub fn next_session(&self, date: TradeDate, n: i32) -> Result<TradeDate> {
+        self.check(date)?;
+        let dates = &self.inner.grid.dates;
+        let at = match n {
+            1.. => dates.partition_point(|d| *d <= date) as i64 + i64::from(n) - 1,
+            _ => dates.partition_point(|d| *d < date) as i64 + i64::from(n),
+        };
+        usize::try_from(at)
+            .ok()
+            .and_then(|at| dates.get(at).copied())
+            .ok_or_else(|| self.out_of_bounds(format!("{n} sessions from {date}")))
+    }
+
+    /// The first instant after `ts` at which trading of the selected segments begins. A break is followed by an open.
+    ///
+    /// # Errors
+    /// `OutOfBounds` if `ts` or the answer lies beyond the known range.
+    pub fn next_open(&self, ts: Nanos, segments: Segments) -> Result<Nanos> {
+        self.next_edge(ts, segments, |run| run.0)
+    }
+
+    /// The first instant after `ts` at which trading of the selected segments ends.
+    ///
+    /// # Errors
+    /// `OutOfBounds` if `ts` or the answer lies beyond the known range.
+    pub fn next_close(&self, ts: Nanos, segments: Segments) -> Result<Nanos> {
+        self.next_edge(ts, segments, |run| run.1)
+    }
+
+    fn next_edge(&self, ts: Nanos, segments: Segments, edge: impl Fn((Nanos, Nanos)) -> Nanos) -> Result<Nanos> {
+        for index in self.locate(ts)?..self.inner.grid.days.len() {
+            // Open or not is a question of trading, not of bar grids, so touching segments count as one run.
+            let session = Session { restart_at_segments: false, ..self.nth(index) };
+            if let Some(found) = session.runs(segments).map(&edge).find(|edge| *edge > ts) {
+                return Ok(found);
+            }
+        }
+        Err(self.out_of_bounds(format!("what follows {}", format_instant(ts))))
+    }
+
+    /// The session whose storage window holds the instant, in a span or `OFF`.
+    ///
+    /// # Errors
+    /// `OutOfBounds` beyond the known range; [`Calendar::filing`] answers there.
+    pub fn session_at(&self, ts: Nanos) -> Result<Session<'_>> {
+        self.locate(ts).map(|index| self.nth(index))
+    }
+
+    /// The trade date under which a trade of this instant is stored.
+    ///
+    /// # Errors
+    /// `OutOfBounds` beyond the known range.
+    pub fn trade_date(&self, ts: Nanos) -> Result<TradeDate> {
+        self.locate(ts).map(|index| self.inner.grid.dates[index])
+    }
+
+    /// The segment by the clock; `Off` outside every span.
+    ///
+    /// # Errors
+    /// `OutOfBounds` beyond the known range.
+    pub fn segment(&self, ts: Nanos) -> Result<Segment> {
+        Ok(self.session_at(ts)?.segment_at(ts))
+    }
+
+    /// Whether the selected segments trade at this instant. `OFF` is not trading.
+    ///
+    /// # Errors
+    /// `OutOfBounds` beyond the known range.
+    pub fn is_open(&self, ts: Nanos, segments: Segments) -> Result<bool> {
+        let segment = self.segment(ts)?;
+        Ok(segment != Segment::Off && segments.contains(segment))
+    }
+
+    /// Under which trade date a trade of this instant is filed, and for how long that answer holds. Never fails: beyond the
+    /// known range the nearest regime's weekly hours stand in, and the filing says `projected`.
+    pub fn filing(&self, ts: Nanos) -> Filing {
+        match self.locate(ts) {
+            Ok(index) => {
+                let session = self.nth(index);
+                Filing { trade_date: session.trade_date, from: session.from, till: session.till, projected: false }
+            }
+            Err(_) => filing::project(&self.inner.spec, self.window(), ts),
+        }
+    }
+
+    /// A reader that remembers where it was.
+    pub fn cursor(&self) -> Cursor<'_> {
+        Cursor::new(self)
+    }
+
+    /// The instants of the known range: from the first storage window's start to the last one's end.
+    pub fn window(&self) -> (Nanos, Nanos) {
+        let edges = &self.inner.grid.edges;
+        (edges.first().copied().unwrap_or(0), edges.last().copied().unwrap_or(0))
+    }
+
+    /// The index of the session whose storage window holds the instant.
+    fn locate(&self, ts: Nanos) -> Result<usize> {
+        let edges = &self.inner.grid.edges;
+        match edges.partition_point(|edge| *edge <= ts) {
+            after if after > 0 && after < edges.len() => Ok(after - 1),
+            _ => Err(self.out_of_bounds(format_instant(ts))),
+        }
+    }
+
+    fn nth(&self, index: usize) -> Session<'_> {
+        let grid = &self.inner.grid;
+        let day = &grid.days[index];
+        let first = day.first_span as usize;
+        Session {
+            trade_date: grid.dates[index],
+            clearing_date: day.clearing_date,
+            from: grid.edges[index],
+            till: grid.edges[index + 1],
+            spans: &grid.spans[first..first + day.spans as usize],
+            irregular: day.irregular,
+            note: &grid.notes[day.note as usize],
+            restart_at_segments: self.inner.spec.restart_at_segments,
+            close_auction_until: day.close_auction_until,
+            open_auction_from: day.open_auction_from,
+        }
+    }
+
+    pub(crate) fn check(&self, date: TradeDate) -> Result<()> {
+        let (first, last) = self.known();
+        match (first..=last).contains(&date) {
+            true => Ok(()),
+            false => Err(self.out_of_bounds(date.to_string())),
+        }
+    }
+
+    fn out_of_bounds(&self, asked: String) -> Error {
+        let (first, last) = self.known();
+        Error::OutOfBounds { calendar: self.id().to_string(), asked, first, last }
+    }
+}
+
+impl fmt::Debug for Calendar {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Calendar({} v{})", self.id(), self.version())
+    }
+}

@@ -1,0 +1,481 @@
+//! A calendar file, read: every mistake in it is an error with a line number.
+
+use super::rule::{Rule, weekday, weekdays};
+use crate::error::{Error, Result};
+use crate::nearest::nearest;
+use crate::session::{Segment, Segments};
+use crate::time::{MINUTE, Nanos, TradeDate};
+use chrono::Weekday;
+use chrono_tz::Tz;
+use std::ops::Range;
+use toml::Spanned;
+use toml::de::{DeTable, DeValue};
+
+/// Minutes after midnight (wall clock) of the trade date's civil day; negative on the day before.
+pub(crate) type Minutes = i32;
+
+/// What a calendar file says.
+#[derive(Clone, Debug)]
+pub(crate) struct Spec {
+    pub id: String,
+    pub name: String,
+    pub aliases: Vec<String>,
+    pub tz: Tz,
+    pub main: Segments,
+    pub known: (TradeDate, TradeDate),
+    pub version: u32,
+    pub source: String,
+    pub week_start: Weekday,
+    pub grace: Nanos,
+    pub restart_at_segments: bool,
+    pub hours: Vec<Hours>,
+    pub holidays: Vec<(String, Vec<Rule>)>,
+    pub specials: Vec<Special>,
+}
+
+/// One regime: the hours of some weekdays over a range of dates.
+#[derive(Clone, Debug)]
+pub(crate) struct Hours {
+    pub line: usize,
+    pub from: TradeDate,
+    pub to: TradeDate,
+    pub days: u8,
+    /// `while = "dst Zone"`: only in (or, if false, outside) that zone's summer time.
+    pub season: Option<(bool, Tz)>,
+    pub windows: Windows,
+    /// When `OFF` trades begin to belong to the next session.
+    pub roll: Option<Minutes>,
+}
+
+/// Hours of single days.
+#[derive(Clone, Debug)]
+pub(crate) struct Special {
+    pub line: usize,
+    pub name: String,
+    /// Empty for the scheduled grid; `outage` for hours that nobody planned.
+    pub class: String,
+    pub on: Vec<Rule>,
+    /// `None` where the special leaves the regular window alone, an empty list where it removes it.
+    pub windows: Windows,
+    pub truncate: Option<Minutes>,
+    /// A session even on a weekday or holiday without one.
+    pub open_day: bool,
+    /// Its trades clear with the next regular session.
+    pub clears_next: bool,
+}
+
+/// The windows of a day by their keys: `ON`, `PRE`, `RTH`, `POST` beside each other, or `ETH` with `RTH` inside.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Windows {
+    pub by_segment: [Option<Vec<(Minutes, Minutes)>>; 4],
+    pub eth: Option<Vec<(Minutes, Minutes)>>,
+    pub open_auction: Option<Vec<(Minutes, Minutes)>>,
+    pub close_auction: Option<Vec<(Minutes, Minutes)>>,
+}
+
+const EARLIEST: TradeDate = TradeDate(-25_567); // 1900-01-01
+const LATEST: TradeDate = TradeDate(84_006); // 2200-01-01
+const LARGEST_FILE: usize = 1 << 20;
+
+impl Spec {
+    /// Reads a calendar file.
+    pub(crate) fn parse(text: &str) -> Result<Spec> {
+        let mut file = File { name: "calendar".into(), text };
+        if text.len() > LARGEST_FILE {
+            return Err(file.error(None, format!("{} bytes; a calendar file has at most {LARGEST_FILE}", text.len())));
+        }
+        let root = DeTable::parse(text).map_err(|e| file.error(e.span(), e.message().to_string()))?;
+        let root = root.get_ref();
+        if let Some(id) = root.get("id").and_then(|id| id.get_ref().as_str()) {
+            file.name = format!("calendar {}", id.chars().take(64).collect::<String>());
+        }
+        file.spec(root)
+    }
+}
+
+/// The file being read, for its errors.
+struct File<'t> {
+    name: String,
+    text: &'t str,
+}
+
+type Node<'t> = Spanned<DeValue<'t>>;
+
+impl<'t> File<'t> {
+    fn error(&self, span: Option<Range<usize>>, reason: impl Into<String>) -> Error {
+        let line = span.map(|span| self.line(span.start));
+        Error::InvalidSpec { name: self.name.clone(), line, reason: reason.into() }
+    }
+
+    fn line(&self, offset: usize) -> usize {
+        self.text.as_bytes().iter().take(offset).filter(|byte| **byte == b'\n').count() + 1
+    }
+
+    fn at<T>(&self, node: &Node<'t>, reason: impl Into<String>) -> Result<T> {
+        Err(self.error(Some(node.span()), reason))
+    }
+
+    fn spec(&self, root: &DeTable<'t>) -> Result<Spec> {
+        const KEYS: [&str; 18] = [
+            "schema", "id", "name", "aliases", "alias", "tz", "main", "known", "version", "source", "week_start",
+            "grace_minutes", "restart_at_segments", "hours", "holidays", "closed", "closed_lists", "special",
+        ];
+        self.keys(root, &KEYS)?;
+        let schema = self.required(root, "schema")?;
+        if self.integer(schema)? != 1 {
+            return self.at(schema, "this version reads schema = 1");
+        }
+        let id_node = self.required(root, "id")?;
+        let id = self.string(id_node)?.to_string();
+        if id.is_empty() || id.len() > 64 || !id.chars().all(|c| c.is_ascii_alphanumeric() || "_/-.".contains(c)) {
+            return self.at(id_node, "an id is 1 to 64 letters, digits, _ / - or .");
+        }
+        let tz = self.zone(self.required(root, "tz")?)?;
+        let hours = self.list(root, "hours", |node, table| self.hours(node, table))?;
+        if hours.is_empty() {
+            return Err(self.error(None, "there is no [[hours]] row, so there would be no session"));
+        }
+        let specials = self.list(root, "special", |node, table| self.special(node, table))?;
+        let futures = hours.iter().any(|row| row.windows.eth.is_some());
+        Ok(Spec {
+            name: self.optional(root, "name", Self::string)?.map_or_else(|| id.clone(), str::to_string),
+            aliases: match root.get("aliases").or_else(|| root.get("alias")) {
+                Some(node) => self.strings(node)?.into_iter().map(|(_, text)| text.to_string()).collect(),
+                None => Vec::new(),
+            },
+            tz,
+            main: match root.get("main") {
+                Some(node) => self.string(node).and_then(|text| {
+                    Segments::parse(text).or_else(|e| self.at(node, format!("{e}; {}", e.hint())))
+                })?,
+                None if futures => Segments::ETH,
+                None => Segments::RTH,
+            },
+            known: self.known(self.required(root, "known")?)?,
+            version: match root.get("version") {
+                Some(node) => u32::try_from(self.integer(node)?).or_else(|_| self.at(node, "a version is 0 or more"))?,
+                None => 1,
+            },
+            source: self.optional(root, "source", Self::string)?.unwrap_or_default().to_string(),
+            week_start: match root.get("week_start") {
+                Some(node) => {
+                    weekday(self.string(node)?).map_or_else(|| self.at(node, "a weekday is mon, tue, ... sun"), Ok)?
+                }
+                None => Weekday::Mon,
+            },
+            grace: match root.get("grace_minutes") {
+                Some(node) => match self.integer(node)? {
+                    minutes @ 0..=1440 => minutes * MINUTE,
+                    _ => return self.at(node, "the grace is 0 to 1440 minutes"),
+                },
+                None => 30 * MINUTE,
+            },
+            restart_at_segments: self.optional(root, "restart_at_segments", Self::boolean)?.unwrap_or(!futures),
+            id,
+            hours,
+            holidays: self.holidays(root)?,
+            specials,
+        })
+    }
+
+    fn known(&self, node: &Node<'t>) -> Result<(TradeDate, TradeDate)> {
+        let Some([first, last]) = node.get_ref().as_array().and_then(|array| array.get(0..2)).map(|pair| [&pair[0], &pair[1]])
+        else {
+            return self.at(node, "known = [first date, last date]");
+        };
+        let known = (self.date(first)?, self.date(last)?);
+        if known.0 > known.1 || known.0 < EARLIEST || known.1 > LATEST {
+            return self.at(node, format!("known dates run forward and lie between {EARLIEST} and {LATEST}"));
+        }
+        Ok(known)
+    }
+
+    fn hours(&self, node: &Node<'t>, table: &DeTable<'t>) -> Result<Hours> {
+        const KEYS: [&str; 15] = [
+            "days", "from", "to", "while", "roll", "name", "source", "ON", "PRE", "RTH", "POST", "ETH", "open_auction",
+            "close_auction", "class",
+        ];
+        self.keys(table, &KEYS)?;
+        let days = self.required_in(node, table, "days")?;
+        let windows = self.windows(table)?;
+        let row = Hours {
+            line: self.line(node.span().start),
+            from: self.optional(table, "from", Self::date)?.unwrap_or(TradeDate(i32::MIN)),
+            to: self.optional(table, "to", Self::date)?.unwrap_or(TradeDate(i32::MAX)),
+            days: weekdays(self.string(days)?).map_or_else(|| self.at(days, "days are such as \"mon-fri\""), Ok)?,
+            season: self.optional(table, "while", Self::season)?,
+            roll: match table.get("roll") {
+                Some(node) => minutes(self.string(node)?).map_or_else(|| self.at(node, TIME), |time| Ok(Some(time)))?,
+                None => None,
+            },
+            windows,
+        };
+        match row.windows.spans() {
+            Ok(spans) if spans.is_empty() => self.at(node, "a row of hours needs a window: RTH, or ETH, PRE, POST, ON"),
+            Ok(_) => Ok(row),
+            Err(reason) => self.at(node, reason),
+        }
+    }
+
+    fn special(&self, node: &Node<'t>, table: &DeTable<'t>) -> Result<Special> {
+        const KEYS: [&str; 15] = [
+            "name", "class", "on", "truncate", "open_day", "trade_date", "source", "ON", "PRE", "RTH", "POST", "ETH",
+            "open_auction", "close_auction", "while",
+        ];
+        self.keys(table, &KEYS)?;
+        let clears_next = match table.get("trade_date") {
+            Some(node) if self.string(node)? == "next" => true,
+            Some(node) => return self.at(node, "trade_date = \"next\" is the only value"),
+            None => false,
+        };
+        Ok(Special {
+            line: self.line(node.span().start),
+            name: self.optional(table, "name", Self::string)?.unwrap_or("special hours").to_string(),
+            class: self.optional(table, "class", Self::string)?.unwrap_or_default().to_string(),
+            on: self.rules(self.required_in(node, table, "on")?)?,
+            windows: self.windows(table)?,
+            truncate: match table.get("truncate") {
+                Some(node) => minutes(self.string(node)?).map_or_else(|| self.at(node, TIME), |time| Ok(Some(time)))?,
+                None => None,
+            },
+            open_day: self.optional(table, "open_day", Self::boolean)?.unwrap_or(false),
+            clears_next,
+        })
+    }
+
+    fn windows(&self, table: &DeTable<'t>) -> Result<Windows> {
+        let read = |key: &str| match table.get(key) {
+            None => Ok(None),
+            Some(node) if node.get_ref().as_bool() == Some(false) => Ok(Some(Vec::new())),
+            Some(node) => spans(self.string(node)?).or_else(|reason| self.at(node, reason)).map(Some),
+        };
+        let windows = Windows {
+            by_segment: [read("ON")?, read("PRE")?, read("RTH")?, read("POST")?],
+            eth: read("ETH")?,
+            open_auction: read("open_auction")?,
+            close_auction: read("close_auction")?,
+        };
+        if let Some(node) = table.get("ETH") {
+            if ["ON", "PRE", "POST"].iter().any(|key| table.contains_key(*key)) {
+                return self.at(node, "ETH is the whole session: beside it only RTH may stand, not ON, PRE or POST");
+            }
+        }
+        for (key, window) in [("open_auction", &windows.open_auction), ("close_auction", &windows.close_auction)] {
+            if let (Some(node), Some([_, _, ..])) = (table.get(key), window.as_deref()) {
+                return self.at(node, "an auction has one window");
+            }
+        }
+        Ok(windows)
+    }
+
+    /// Holidays and one-off closures alike: a name and the dates it closes.
+    fn holidays(&self, root: &DeTable<'t>) -> Result<Vec<(String, Vec<Rule>)>> {
+        let mut closures = Vec::new();
+        for key in ["holidays", "closed_lists"] {
+            for (name, node) in self.optional(root, key, Self::table)?.into_iter().flatten() {
+                closures.push((name.get_ref().to_string(), self.rules(node)?));
+            }
+        }
+        for (rule, node) in self.optional(root, "closed", Self::table)?.into_iter().flatten() {
+            let dates = Rule::parse(rule.get_ref()).map_err(|reason| self.error(Some(rule.span()), reason))?;
+            closures.push((self.string(node)?.to_string(), vec![dates]));
+        }
+        Ok(closures)
+    }
+
+    fn rules(&self, node: &Node<'t>) -> Result<Vec<Rule>> {
+        let rules = self.strings(node)?;
+        rules.into_iter().map(|(node, text)| Rule::parse(text).or_else(|reason| self.at(node, reason))).collect()
+    }
+
+    fn season(&self, node: &Node<'t>) -> Result<(bool, Tz)> {
+        let text = self.string(node)?;
+        let (summer, zone) = match text.split_once(' ') {
+            Some(("dst", zone)) => (true, zone),
+            Some(("std", zone)) => (false, zone),
+            _ => return self.at(node, "while is \"dst Zone\" or \"std Zone\", such as \"dst America/New_York\""),
+        };
+        self.zone_named(node, zone).map(|zone| (summer, zone))
+    }
+
+    fn zone(&self, node: &Node<'t>) -> Result<Tz> {
+        self.zone_named(node, self.string(node)?)
+    }
+
+    fn zone_named(&self, node: &Node<'t>, name: &str) -> Result<Tz> {
+        name.parse().or_else(|_| {
+            let hint = nearest(name, chrono_tz::TZ_VARIANTS.iter().map(|tz| tz.name()));
+            let hint = hint.map(|zone| format!("; did you mean \"{zone}\"?")).unwrap_or_default();
+            self.at(node, format!("\"{}\" is no IANA time zone{hint}", shorten(name)))
+        })
+    }
+
+    // The small readers: one value each, or an error on its line.
+
+    fn keys(&self, table: &DeTable<'t>, known: &[&'static str]) -> Result<()> {
+        let Some(key) = table.keys().find(|key| !known.contains(&key.get_ref().as_ref())) else { return Ok(()) };
+        let hint = nearest(key.get_ref(), known.iter().copied());
+        let hint = hint.map(|name| format!("; did you mean \"{name}\"?")).unwrap_or_default();
+        Err(self.error(Some(key.span()), format!("unknown key \"{}\"{hint}", shorten(key.get_ref()))))
+    }
+
+    fn required<'a>(&self, table: &'a DeTable<'t>, key: &str) -> Result<&'a Node<'t>> {
+        table.get(key).ok_or_else(|| self.error(None, format!("the key \"{key}\" is missing")))
+    }
+
+    fn required_in<'a>(&self, node: &Node<'t>, table: &'a DeTable<'t>, key: &str) -> Result<&'a Node<'t>> {
+        table.get(key).map_or_else(|| self.at(node, format!("the key \"{key}\" is missing")), Ok)
+    }
+
+    fn optional<'a, T>(
+        &self,
+        table: &'a DeTable<'t>,
+        key: &str,
+        read: impl Fn(&Self, &'a Node<'t>) -> Result<T>,
+    ) -> Result<Option<T>> {
+        table.get(key).map(|node| read(self, node)).transpose()
+    }
+
+    fn string<'a>(&self, node: &'a Node<'t>) -> Result<&'a str> {
+        node.get_ref().as_str().map_or_else(|| self.at(node, "a text in quotes is expected"), Ok)
+    }
+
+    fn boolean(&self, node: &Node<'t>) -> Result<bool> {
+        node.get_ref().as_bool().map_or_else(|| self.at(node, "true or false is expected"), Ok)
+    }
+
+    fn table<'a>(&self, node: &'a Node<'t>) -> Result<&'a DeTable<'t>> {
+        node.get_ref().as_table().map_or_else(|| self.at(node, "a table is expected"), Ok)
+    }
+
+    fn integer(&self, node: &Node<'t>) -> Result<i64> {
+        let integer = node.get_ref().as_integer().and_then(|int| i64::from_str_radix(int.as_str(), int.radix()).ok());
+        integer.map_or_else(|| self.at(node, "a whole number is expected"), Ok)
+    }
+
+    fn date(&self, node: &Node<'t>) -> Result<TradeDate> {
+        let text = match node.get_ref().as_datetime() {
+            Some(date) => date.to_string(),
+            None => self.string(node)?.to_string(),
+        };
+        TradeDate::parse(&text).or_else(|_| self.at(node, "a date such as 2024-03-15 is expected"))
+    }
+
+    /// A text, or a list of texts.
+    fn strings<'a>(&self, node: &'a Node<'t>) -> Result<Vec<(&'a Node<'t>, &'a str)>> {
+        match node.get_ref().as_array() {
+            Some(array) => array.iter().map(|node| Ok((node, self.string(node)?))).collect(),
+            None => Ok(vec![(node, self.string(node)?)]),
+        }
+    }
+
+    fn list<T>(
+        &self,
+        root: &DeTable<'t>,
+        key: &str,
+        read: impl Fn(&Node<'t>, &DeTable<'t>) -> Result<T>,
+    ) -> Result<Vec<T>> {
+        let Some(node) = root.get(key) else { return Ok(Vec::new()) };
+        let Some(array) = node.get_ref().as_array() else {
+            return self.at(node, format!("rows are written [[{key}]]"));
+        };
+        array.iter().map(|node| read(node, self.table(node)?)).collect()
+    }
+}
+
+impl Windows {
+    /// The day's spans in time order, or why they contradict each other.
+    ///
+    /// With `ETH`, its spans are cut at the edges of `RTH`: before it is `ON`, inside `RTH`, after it `POST`. `ETH`
+    /// without `RTH` is all regular hours.
+    pub(crate) fn spans(&self) -> std::result::Result<Vec<(Segment, Minutes, Minutes)>, String> {
+        let rth = self.by_segment[Segment::Rth as usize].as_deref().unwrap_or_default();
+        let mut spans = Vec::new();
+        match (&self.eth, rth) {
+            (Some(eth), []) => spans.extend(eth.iter().map(|&(open, close)| (Segment::Rth, open, close))),
+            (Some(eth), [first, .., _] | [first]) => {
+                let (from, to) = (first.0, rth[rth.len() - 1].1);
+                let (start, end) = (eth.first().map_or(0, |s| s.0), eth.last().map_or(0, |s| s.1));
+                if from < start || to > end {
+                    return Err("RTH is a window inside ETH and may not reach beyond it".into());
+                }
+                spans = cut(eth, Some((from, to)));
+            }
+            (None, _) => {
+                for segment in [Segment::On, Segment::Pre, Segment::Rth, Segment::Post] {
+                    let windows = self.by_segment[segment as usize].iter().flatten();
+                    spans.extend(windows.map(|&(open, close)| (segment, open, close)));
+                }
+                spans.sort_by_key(|&(_, open, _)| open);
+            }
+        }
+        match spans.windows(2).find(|pair| pair[0].2 > pair[1].1) {
+            Some(pair) => Err(format!("{} and {} overlap", pair[0].0, pair[1].0)),
+            None => Ok(spans),
+        }
+    }
+}
+
+/// The spans of `ETH` cut at the edges of the regular hours.
+pub(crate) fn cut(eth: &[(Minutes, Minutes)], rth: Option<(Minutes, Minutes)>) -> Vec<(Segment, Minutes, Minutes)> {
+    let (from, to) = rth.unwrap_or((Minutes::MAX, Minutes::MAX));
+    let mut spans = Vec::new();
+    for &(open, close) in eth {
+        for (segment, least, most) in
+            [(Segment::On, Minutes::MIN, from), (Segment::Rth, from, to), (Segment::Post, to, Minutes::MAX)]
+        {
+            let (open, close) = (open.max(least), close.min(most));
+            if open < close {
+                spans.push((segment, open, close));
+            }
+        }
+    }
+    spans
+}
+
+const TIME: &str = "a wall-clock time such as \"09:30\", \"17:00-1d\" or \"00:00+1d\" is expected";
+
+/// `17:00-1d`: at most three days before or after.
+fn minutes(text: &str) -> Option<Minutes> {
+    let (time, offset) = match text.get(5..) {
+        Some("") => (text, 0),
+        Some(offset) => {
+            let days = offset.strip_suffix('d').filter(|_| offset.starts_with(['+', '-']))?.parse::<i32>().ok()?;
+            (text.get(..5)?, days)
+        }
+        None => return None,
+    };
+    let (hour, minute) = time.split_once(':')?;
+    let number = |text: &str| text.parse::<i32>().ok().filter(|_| text.len() == 2 && !text.starts_with('+'));
+    let (hour, minute) = (number(hour)?, number(minute)?);
+    let legal = hour < 24 && minute < 60 && (-3..=3).contains(&offset);
+    legal.then_some(hour * 60 + minute + offset * 1440)
+}
+
+/// `17:00-1d-15:15, 15:30-16:00`.
+fn spans(text: &str) -> std::result::Result<Vec<(Minutes, Minutes)>, String> {
+    let mut spans = Vec::new();
+    if text.len() > 500 {
+        return Err("too many windows in one day".into());
+    }
+    for part in text.split(',') {
+        let part = part.trim();
+        // The dash between two times is the first one after which a whole time stands.
+        let read = part.match_indices('-').find_map(|(dash, _)| minutes(&part[..dash]).zip(minutes(&part[dash + 1..])));
+        match read {
+            Some((open, close)) if open < close => spans.push((open, close)),
+            Some(_) => return Err(format!("\"{}\" closes before it opens; use +1d or -1d", shorten(part))),
+            None => {
+                return Err(format!("\"{}\" is no window such as \"09:30-16:00\" or \"17:00-1d-16:00\"", shorten(part)));
+            }
+        }
+    }
+    match spans.windows(2).find(|pair| pair[0].1 > pair[1].0) {
+        Some(_) => Err("windows follow each other in time and do not overlap".into()),
+        None => Ok(spans),
+    }
+}
+
+fn shorten(text: &str) -> String {
+    text.chars().take(40).collect()
+}
