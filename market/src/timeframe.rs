@@ -139,7 +139,21 @@ mod tests {
 
     #[test]
     fn a_timeframe_that_makes_no_bars_is_refused() {
-        for text in ["", "0m", "-5m", "5", "5x", "25h", "1441m", "2w", "99999999999999999999m", "400d", "1.5h", "m5", "5 fortnights"] {
+        for text in [
+            "",
+            "0m",
+            "-5m",
+            "5",
+            "5x",
+            "25h",
+            "1441m",
+            "2w",
+            "99999999999999999999m",
+            "400d",
+            "1.5h",
+            "m5",
+            "5 fortnights",
+        ] {
             let refused = Timeframe::parse(text);
             assert!(refused.is_err(), "{text} read as {refused:?}");
         }

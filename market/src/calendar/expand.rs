@@ -144,8 +144,9 @@ impl<'s> Planner<'s> {
         Ok(Some(Draft {
             open_auction_from: open
                 .map_or(nowhere, |span| open_auction.map_or(span.open, |t| self.wall.instant(date, t).min(span.open))),
-            close_auction_until: close
-                .map_or(nowhere, |span| close_auction.map_or(span.close, |t| self.wall.instant(date, t).max(span.close))),
+            close_auction_until: close.map_or(nowhere, |span| {
+                close_auction.map_or(span.close, |t| self.wall.instant(date, t).max(span.close))
+            }),
             roll: roll.map(|time| self.wall.instant(date, time)),
             clears_next: specials.iter().any(|index| self.spec.specials[*index as usize].clears_next),
             date,
@@ -228,7 +229,9 @@ impl Cut {
         };
         let close_auction_until = match (closing, close) {
             (Some((from, to)), Some(close)) if from == close && free(from, to) => Some(to),
-            (Some(_), Some(_)) => return Err("close_auction begins when RTH closes, and nothing else trades in it".into()),
+            (Some(_), Some(_)) => {
+                return Err("close_auction begins when RTH closes, and nothing else trades in it".into());
+            }
             _ => None,
         };
         Ok(Cut { spans, open_auction_from, close_auction_until })
@@ -271,7 +274,11 @@ impl Grid {
                 Some(previous) if previous.end() > draft.start() => {
                     let line = draft.specials.last().map(|special| spec.specials[*special as usize].line);
                     let line = line.or_else(|| planner.row(date).map(|row| spec.hours[row].line));
-                    return Err(invalid(spec, line.unwrap_or(0), format!("{date} opens before {} closes", previous.date)));
+                    return Err(invalid(
+                        spec,
+                        line.unwrap_or(0),
+                        format!("{date} opens before {} closes", previous.date),
+                    ));
                 }
                 Some(previous) => previous.roll_before(&draft),
                 None => draft.start(),
@@ -290,7 +297,8 @@ impl Grid {
                 _ if !draft.irregular => 0,
                 Some((_, note)) => *note,
                 None => {
-                    let names: Vec<_> = draft.specials.iter().map(|i| spec.specials[*i as usize].name.as_str()).collect();
+                    let names: Vec<_> =
+                        draft.specials.iter().map(|i| spec.specials[*i as usize].name.as_str()).collect();
                     grid.notes.push(names.join(", "));
                     notes_of.push((draft.specials.clone(), grid.notes.len() as u32 - 1));
                     grid.notes.len() as u32 - 1

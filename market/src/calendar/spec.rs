@@ -117,8 +117,24 @@ impl<'t> File<'t> {
 
     fn spec(&self, root: &DeTable<'t>) -> Result<Spec> {
         const KEYS: [&str; 18] = [
-            "schema", "id", "name", "aliases", "alias", "tz", "main", "known", "version", "source", "week_start",
-            "grace_minutes", "restart_at_segments", "hours", "holidays", "closed", "closed_lists", "special",
+            "schema",
+            "id",
+            "name",
+            "aliases",
+            "alias",
+            "tz",
+            "main",
+            "known",
+            "version",
+            "source",
+            "week_start",
+            "grace_minutes",
+            "restart_at_segments",
+            "hours",
+            "holidays",
+            "closed",
+            "closed_lists",
+            "special",
         ];
         self.keys(root, &KEYS)?;
         let schema = self.required(root, "schema")?;
@@ -145,15 +161,17 @@ impl<'t> File<'t> {
             },
             tz,
             main: match root.get("main") {
-                Some(node) => self.string(node).and_then(|text| {
-                    Segments::parse(text).or_else(|e| self.at(node, format!("{e}; {}", e.hint())))
-                })?,
+                Some(node) => self
+                    .string(node)
+                    .and_then(|text| Segments::parse(text).or_else(|e| self.at(node, format!("{e}; {}", e.hint()))))?,
                 None if futures => Segments::ETH,
                 None => Segments::RTH,
             },
             known: self.known(self.required(root, "known")?)?,
             version: match root.get("version") {
-                Some(node) => u32::try_from(self.integer(node)?).or_else(|_| self.at(node, "a version is 0 or more"))?,
+                Some(node) => {
+                    u32::try_from(self.integer(node)?).or_else(|_| self.at(node, "a version is 0 or more"))?
+                }
                 None => 1,
             },
             source: self.optional(root, "source", Self::string)?.unwrap_or_default().to_string(),
@@ -179,7 +197,8 @@ impl<'t> File<'t> {
     }
 
     fn known(&self, node: &Node<'t>) -> Result<(TradeDate, TradeDate)> {
-        let Some([first, last]) = node.get_ref().as_array().and_then(|array| array.get(0..2)).map(|pair| [&pair[0], &pair[1]])
+        let Some([first, last]) =
+            node.get_ref().as_array().and_then(|array| array.get(0..2)).map(|pair| [&pair[0], &pair[1]])
         else {
             return self.at(node, "known = [first date, last date]");
         };
@@ -192,8 +211,21 @@ impl<'t> File<'t> {
 
     fn hours(&self, node: &Node<'t>, table: &DeTable<'t>) -> Result<Hours> {
         const KEYS: [&str; 15] = [
-            "days", "from", "to", "while", "roll", "name", "source", "ON", "PRE", "RTH", "POST", "ETH", "open_auction",
-            "close_auction", "class",
+            "days",
+            "from",
+            "to",
+            "while",
+            "roll",
+            "name",
+            "source",
+            "ON",
+            "PRE",
+            "RTH",
+            "POST",
+            "ETH",
+            "open_auction",
+            "close_auction",
+            "class",
         ];
         self.keys(table, &KEYS)?;
         let days = self.required_in(node, table, "days")?;
@@ -219,8 +251,21 @@ impl<'t> File<'t> {
 
     fn special(&self, node: &Node<'t>, table: &DeTable<'t>) -> Result<Special> {
         const KEYS: [&str; 15] = [
-            "name", "class", "on", "truncate", "open_day", "trade_date", "source", "ON", "PRE", "RTH", "POST", "ETH",
-            "open_auction", "close_auction", "while",
+            "name",
+            "class",
+            "on",
+            "truncate",
+            "open_day",
+            "trade_date",
+            "source",
+            "ON",
+            "PRE",
+            "RTH",
+            "POST",
+            "ETH",
+            "open_auction",
+            "close_auction",
+            "while",
         ];
         self.keys(table, &KEYS)?;
         let clears_next = match table.get("trade_date") {
@@ -466,7 +511,10 @@ fn spans(text: &str) -> std::result::Result<Vec<(Minutes, Minutes)>, String> {
             Some((open, close)) if open < close => spans.push((open, close)),
             Some(_) => return Err(format!("\"{}\" closes before it opens; use +1d or -1d", shorten(part))),
             None => {
-                return Err(format!("\"{}\" is no window such as \"09:30-16:00\" or \"17:00-1d-16:00\"", shorten(part)));
+                return Err(format!(
+                    "\"{}\" is no window such as \"09:30-16:00\" or \"17:00-1d-16:00\"",
+                    shorten(part)
+                ));
             }
         }
     }
