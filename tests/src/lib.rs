@@ -1,1 +1,19 @@
-//! Stub.
+//! What crosses packages. Tests here use what a user has: the wire, the programs and files.
+//!
+//! [`cluster`] gives a fresh database with the extension to every test; [`testdata`] finds data that no one here wrote.
+
+pub mod cluster;
+
+pub use xtask::workspace::{program, root};
+
+use std::path::PathBuf;
+
+/// A file or folder of the shared test data, such as `ticks/gc/20131007_trade.zip`; where it is missing the test says
+/// that it is skipped and should return.
+pub fn testdata(path: &str) -> Option<PathBuf> {
+    let found = xtask::workspace::testdata().map(|dir| dir.join(path)).filter(|path| path.exists());
+    if found.is_none() {
+        println!("skipped: no {path} in BELLWETHER_TESTDATA or ../shared/data");
+    }
+    found
+}

@@ -1,2 +1,44 @@
-//! Stub.
-fn main() {}
+//! `cargo xtask COMMAND`: the developer's one door, the same on a laptop and in CI.
+
+mod pg;
+mod setup;
+
+use anyhow::Result;
+use clap::{Parser, Subcommand};
+use std::process::ExitCode;
+
+#[derive(Parser)]
+#[command(name = "cargo xtask", about = "Bellwether's developer commands", disable_help_subcommand = true)]
+struct Options {
+    #[command(subcommand)]
+    task: Task,
+}
+
+#[derive(Subcommand)]
+enum Task {
+    /// Install the system packages the build needs, saying which and why; nothing happens when all are present
+    Setup,
+    /// A private PostgreSQL with the extension: start, stop, psql, url, status
+    Pg {
+        #[command(subcommand)]
+        action: pg::Action,
+    },
+}
+
+fn main() -> ExitCode {
+    match run(Options::parse().task) {
+        Ok(code) => code,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::from(2)
+        }
+    }
+}
+
+fn run(task: Task) -> Result<ExitCode> {
+    match task {
+        Task::Setup => setup::run()?,
+        Task::Pg { action } => return pg::run(action),
+    }
+    Ok(ExitCode::SUCCESS)
+}

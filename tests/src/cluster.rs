@@ -1,0 +1,187 @@
+//! Where do tests get a PostgreSQL with the extension? From a [`Cluster`]: a private one made and removed by the test
+//! process, or the one that `BELLWETHER_TEST_DB` names (`cargo xtask test` starts one for all test programs).
+//! The trait is what a container backend would implement to stand beside them.
+//!
+//! ```no_run
+//! # async fn example() -> anyhow::Result<()> {
+//! let database = tests::cluster::database("early_close").await?;
+//! let client = database.client().await?;
+//! client.batch_execute("SELECT market.add_instrument('ESZ25')").await?;
+//! # Ok(()) }
+//! ```
+
+use anyhow::{Context, Result};
+use std::path::PathBuf;
+use std::process::Command;
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicU32, Ordering};
+use tokio_postgres::{Client, NoTls};
+use xtask::prefix::Install;
+use xtask::server::{Durability, Lifeline, Server};
+
+/// A PostgreSQL server into which the extension is installed.
+pub trait Cluster: Send + Sync {
+    /// The connection URL of one of its databases, as libpq and tokio-postgres read it.
+    fn url(&self, database: &str) -> String;
+
+    /// The path of one of its client programs, such as `pg_dump`.
+    ///
+    /// # Errors
+    /// If the backend has none.
+    fn client_program(&self, name: &str) -> Result<PathBuf>;
+}
+
+/// A server that lives in a directory of its own and ends with this process.
+pub struct PrivateCluster {
+    server: Server,
+    _lifeline: Lifeline,
+}
+
+impl PrivateCluster {
+    /// Installs the built extension, makes a cluster and starts it: about two seconds.
+    ///
+    /// # Errors
+    /// If the extension is not built or PostgreSQL is not installed; each says what to run.
+    pub fn start() -> Result<PrivateCluster> {
+        static COUNT: AtomicU32 = AtomicU32::new(0);
+        let name = format!("test-{}-{}", std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed));
+        let server = Server::at(&Server::directory(&name))?;
+        server.remove()?;
+        server.install(&Install::built()?)?;
+        let lifeline = server.remove_at_exit()?;
+        server.init(Durability::Throwaway)?;
+        server.start()?;
+        Ok(PrivateCluster { server, _lifeline: lifeline })
+    }
+}
+
+impl Cluster for PrivateCluster {
+    fn url(&self, database: &str) -> String {
+        self.server.url(database)
+    }
+
+    fn client_program(&self, name: &str) -> Result<PathBuf> {
+        self.server.tool_path(name)
+    }
+}
+
+/// A server that somebody else started and stops.
+pub struct GivenCluster {
+    url: String,
+}
+
+impl Cluster for GivenCluster {
+    fn url(&self, database: &str) -> String {
+        with_database(&self.url, database)
+    }
+
+    fn client_program(&self, name: &str) -> Result<PathBuf> {
+        let dir = xtask::workspace::pg_config().parent().map(PathBuf::from).context("pg_config has no directory")?;
+        Ok(dir.join(name))
+    }
+}
+
+/// The cluster all tests of this process share, started when first asked for.
+///
+/// # Errors
+/// Why it could not be started, the same for every test.
+pub fn cluster() -> Result<&'static dyn Cluster> {
+    static SHARED: OnceLock<Result<Box<dyn Cluster>, String>> = OnceLock::new();
+    let start = || -> Result<Box<dyn Cluster>> {
+        match std::env::var("BELLWETHER_TEST_DB") {
+            Ok(url) => Ok(Box::new(GivenCluster { url })),
+            Err(_) => Ok(Box::new(PrivateCluster::start()?)),
+        }
+    };
+    let shared = SHARED.get_or_init(|| start().map_err(|error| format!("{error:#}")));
+    shared.as_deref().map_err(|error| anyhow::anyhow!("{error}"))
+}
+
+/// A database of its own, with the extension in it.
+///
+/// # Errors
+/// If the cluster cannot be started or `CREATE EXTENSION` fails.
+pub async fn database(name: &str) -> Result<Database> {
+    let database = empty_database(name).await?;
+    database.client().await?.batch_execute("CREATE EXTENSION bellwether").await.context("CREATE EXTENSION failed")?;
+    Ok(database)
+}
+
+/// A database of its own, without the extension.
+///
+/// # Errors
+/// If the cluster cannot be started.
+pub async fn empty_database(name: &str) -> Result<Database> {
+    static COUNT: AtomicU32 = AtomicU32::new(0);
+    let name = format!("{name}_{}_{}", std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed));
+    let cluster = cluster()?;
+    connect(&cluster.url("postgres")).await?.batch_execute(&format!("CREATE DATABASE \"{name}\"")).await?;
+    Ok(Database { url: cluster.url(&name), name })
+}
+
+/// A fresh database. It is left behind when the test ends, so that a failed one can be looked at; it goes with the
+/// cluster.
+#[derive(Clone, Debug)]
+pub struct Database {
+    /// What programs take as `--db`.
+    pub url: String,
+    /// Its name.
+    pub name: String,
+}
+
+impl Database {
+    /// A new connection.
+    ///
+    /// # Errors
+    /// If the server does not answer.
+    pub async fn client(&self) -> Result<Client> {
+        connect(&self.url).await
+    }
+
+    /// One of this workspace's programs with `--db` and the given arguments: `database.program("ingest", &["load"])`
+    /// runs `ingest load --db URL`.
+    ///
+    /// # Errors
+    /// If the program is not built.
+    pub fn program(&self, name: &str, arguments: &[&str]) -> Result<Command> {
+        let mut command = Command::new(xtask::workspace::program(name)?);
+        command.args(arguments).args(["--db", &self.url]).env_remove("BELLWETHER_DB");
+        Ok(command)
+    }
+}
+
+/// A connection, its traffic carried by a task in the background.
+///
+/// # Errors
+/// If the server does not answer.
+pub async fn connect(url: &str) -> Result<Client> {
+    let (client, connection) =
+        tokio_postgres::connect(url, NoTls).await.context("cannot connect to the test server")?;
+    tokio::spawn(async move {
+        // A server that goes away shows up as an error of the next query.
+        let _ = connection.await;
+    });
+    Ok(client)
+}
+
+/// The URL with another database name.
+fn with_database(url: &str, database: &str) -> String {
+    let (head, query) = url.split_once('?').unwrap_or((url, ""));
+    let after_scheme = head.find("://").map_or(0, |at| at + 3);
+    let end = head[after_scheme..].find('/').map_or(head.len(), |at| after_scheme + at);
+    let query = if query.is_empty() { String::new() } else { format!("?{query}") };
+    format!("{}/{database}{query}", &head[..end])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::with_database;
+
+    #[test]
+    fn a_url_gets_another_database_name() {
+        let check = |url, expected| assert_eq!(with_database(url, "b"), expected);
+        check("postgresql://postgres@/a?host=/tmp/x&port=5432", "postgresql://postgres@/b?host=/tmp/x&port=5432");
+        check("postgresql://u:p@localhost:5432/a", "postgresql://u:p@localhost:5432/b");
+        check("postgresql://localhost", "postgresql://localhost/b");
+    }
+}
