@@ -1,2 +1,11 @@
-//! Stub.
+//! Bellwether inside PostgreSQL: Datum in, `market`, Datum out.
+//!
+//! The SQL objects are declared by hand in `sql/extension/`, one C function each; nothing here generates SQL.
+
 ::pgrx::pg_module_magic!();
+
+mod error;
+mod fmgr;
+mod reference;
+mod spi;
+mod time;

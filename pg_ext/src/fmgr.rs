@@ -1,0 +1,244 @@
+//! fmgr glue: function manager version 1, arguments, varlena, and materialised result sets.
+
+use pgrx::pg_sys::{self, Datum, FunctionCallInfo};
+use pgrx::prelude::*;
+
+/// Declares the info functions that PostgreSQL looks up beside each C function.
+#[macro_export]
+macro_rules! v1 {
+    ($($function:ident => $info:ident),* $(,)?) => {$(
+        #[unsafe(no_mangle)]
+        pub extern "C-unwind" fn $info() -> &'static pgrx::pg_sys::Pg_finfo_record {
+            const RECORD: pgrx::pg_sys::Pg_finfo_record = pgrx::pg_sys::Pg_finfo_record { api_version: 1 };
+            &RECORD
+        }
+    )*};
+}
+
+/// The value of argument `i`.
+///
+/// # Safety
+/// `fc` is the call's own, with more than `i` arguments.
+#[inline]
+pub unsafe fn arg(fc: FunctionCallInfo, i: usize) -> Datum {
+    (&(*fc).args.as_slice(i + 1))[i].value
+}
+
+/// Whether argument `i` is NULL.
+///
+/// # Safety
+/// As for `arg`.
+#[inline]
+pub unsafe fn arg_is_null(fc: FunctionCallInfo, i: usize) -> bool {
+    (&(*fc).args.as_slice(i + 1))[i].isnull
+}
+
+/// Argument `i`, or `None` for NULL.
+///
+/// # Safety
+/// As for `arg`.
+#[inline]
+pub unsafe fn arg_option(fc: FunctionCallInfo, i: usize) -> Option<Datum> {
+    (!arg_is_null(fc, i)).then(|| arg(fc, i))
+}
+
+/// The text of argument `i`, which is not NULL. Copied, so that no detoasted memory has to be tracked.
+///
+/// # Safety
+/// As for `arg`; the argument is `text`.
+pub unsafe fn arg_text(fc: FunctionCallInfo, i: usize) -> String {
+    text(arg(fc, i))
+}
+
+/// A `text` datum as a string.
+///
+/// # Safety
+/// The datum is a `text` (or other varlena of characters), not NULL.
+pub unsafe fn text(d: Datum) -> String {
+    let bytes = Bytes::whole(d);
+    String::from_utf8_lossy(bytes.get()).into_owned()
+}
+
+/// Returns NULL from a C function.
+///
+/// # Safety
+/// `fc` is the call's own.
+#[inline]
+pub unsafe fn null(fc: FunctionCallInfo) -> Datum {
+    (*fc).isnull = true;
+    Datum::from(0usize)
+}
+
+/// A `float8` datum.
+#[inline]
+pub fn float8(v: f64) -> Datum {
+    Datum::from(v.to_bits() as usize)
+}
+
+/// The value of a `float8` datum.
+#[inline]
+pub fn float8_of(d: Datum) -> f64 {
+    f64::from_bits(d.value() as u64)
+}
+
+/// An `int8` or `timestamptz` datum.
+#[inline]
+pub fn int8(v: i64) -> Datum {
+    Datum::from(v as usize)
+}
+
+/// A varlena with these bytes, allocated in the current memory context. PostgreSQL refuses more than 1 GB.
+pub fn varlena(bytes: &[u8]) -> Datum {
+    let total = bytes.len() + pg_sys::VARHDRSZ;
+    // SAFETY: palloc returns at least `total` bytes or raises.
+    unsafe {
+        let p = pg_sys::palloc(total).cast::<u8>();
+        pgrx::varlena::set_varsize_4b(p.cast(), total as i32);
+        std::ptr::copy_nonoverlapping(bytes.as_ptr(), p.add(pg_sys::VARHDRSZ), bytes.len());
+        Datum::from(p)
+    }
+}
+
+/// Bytes of a varlena datum, wholly or a slice of it; frees what detoasting allocated.
+pub struct Bytes {
+    p: *mut pg_sys::varlena,
+    own: bool,
+}
+
+impl Bytes {
+    /// The whole value.
+    ///
+    /// # Safety
+    /// The datum is a varlena, not NULL, and outlives the result.
+    pub unsafe fn whole(d: Datum) -> Bytes {
+        let v = d.cast_mut_ptr::<pg_sys::varlena>();
+        let p = pg_sys::pg_detoast_datum_packed(v);
+        Bytes { p, own: p != v }
+    }
+
+    /// `len` bytes from `first`; with STORAGE EXTERNAL only the chunks that overlap the slice are read.
+    ///
+    /// # Safety
+    /// As for `whole`.
+    pub unsafe fn slice(d: Datum, first: usize, len: usize) -> Bytes {
+        Bytes { p: pg_sys::pg_detoast_datum_slice(d.cast_mut_ptr(), first as i32, len as i32), own: true }
+    }
+
+    /// The bytes.
+    pub fn get(&self) -> &[u8] {
+        // SAFETY: `p` is a detoasted varlena that lives as long as `self`.
+        unsafe { pgrx::varlena::varlena_to_byte_slice(self.p) }
+    }
+}
+
+impl Drop for Bytes {
+    fn drop(&mut self) {
+        if self.own {
+            // SAFETY: detoasting allocated it for us.
+            unsafe { pg_sys::pfree(self.p.cast()) }
+        }
+    }
+}
+
+/// Size in bytes of a varlena datum's content, without detoasting it.
+///
+/// # Safety
+/// The datum is a varlena, not NULL.
+pub unsafe fn raw_size(d: Datum) -> usize {
+    pg_sys::toast_raw_datum_size(d).saturating_sub(pg_sys::VARHDRSZ)
+}
+
+/// The elements of a one-dimensional `text[]` datum; raises 22023 for a NULL element.
+///
+/// # Safety
+/// The datum is a `text[]`, not NULL.
+pub unsafe fn text_array(d: Datum) -> Vec<String> {
+    let array = pg_sys::pg_detoast_datum(d.cast_mut_ptr()).cast::<pg_sys::ArrayType>();
+    let (mut values, mut nulls, mut n) = (std::ptr::null_mut(), std::ptr::null_mut(), 0);
+    let align = b'i' as std::ffi::c_char;
+    pg_sys::deconstruct_array(array, pg_sys::TEXTOID, -1, false, align, &mut values, &mut nulls, &mut n);
+    (0..n as usize)
+        .map(|i| {
+            if *nulls.add(i) {
+                crate::error::raise_with(
+                    PgSqlErrorCode::ERRCODE_INVALID_PARAMETER_VALUE,
+                    "the list of symbols has a NULL in it",
+                    "leave the NULL out",
+                );
+            }
+            text(*values.add(i))
+        })
+        .collect()
+}
+
+/// A materialised result set under construction.
+pub struct Rows {
+    store: *mut pg_sys::Tuplestorestate,
+    desc: pg_sys::TupleDesc,
+    context: pg_sys::MemoryContext,
+    rows: u64,
+}
+
+impl Rows {
+    /// Begins the result of a set-returning function with `columns` columns.
+    ///
+    /// # Safety
+    /// `fc` is the call's own and lives until the function returns.
+    pub unsafe fn begin(fc: FunctionCallInfo, columns: usize) -> Rows {
+        let info = (*fc).resultinfo.cast::<pg_sys::ReturnSetInfo>();
+        let materialize = pg_sys::SetFunctionReturnMode::SFRM_Materialize as i32;
+        if info.is_null()
+            || (*info).type_ != pg_sys::NodeTag::T_ReturnSetInfo
+            || (*info).allowedModes & materialize == 0
+        {
+            error!("set-returning function called in a place that cannot take a set");
+        }
+        let context = (*(*info).econtext).ecxt_per_query_memory;
+        let old = pg_sys::MemoryContextSwitchTo(context);
+        // the caller's own description saves catalog lookups; the copy is freed by the executor
+        let desc = if (*info).expectedDesc.is_null() {
+            let mut desc: pg_sys::TupleDesc = std::ptr::null_mut();
+            if pg_sys::get_call_result_type(fc, std::ptr::null_mut(), &mut desc) != pg_sys::TypeFuncClass::TYPEFUNC_COMPOSITE {
+                error!("a row type is needed: write SELECT * FROM function(...)");
+            }
+            pg_sys::CreateTupleDescCopy(desc)
+        } else {
+            pg_sys::CreateTupleDescCopy((*info).expectedDesc)
+        };
+        if (*desc).natts as usize != columns {
+            error!("the function returns {columns} columns, {} are expected", (*desc).natts);
+        }
+        let random = (*info).allowedModes & pg_sys::SetFunctionReturnMode::SFRM_Materialize_Random as i32 != 0;
+        let store = pg_sys::tuplestore_begin_heap(random, false, pg_sys::work_mem);
+        (*info).returnMode = pg_sys::SetFunctionReturnMode::SFRM_Materialize;
+        (*info).setResult = store;
+        (*info).setDesc = desc;
+        pg_sys::MemoryContextSwitchTo(old);
+        Rows { store, desc, context, rows: 0 }
+    }
+
+    /// Adds a row; `None` is NULL.
+    pub fn put<const N: usize>(&mut self, values: [Option<Datum>; N]) {
+        let mut datums = [Datum::from(0usize); N];
+        let mut nulls = [true; N];
+        for (i, v) in values.into_iter().enumerate() {
+            if let Some(v) = v {
+                (datums[i], nulls[i]) = (v, false);
+            }
+        }
+        self.rows += 1;
+        // SAFETY: the description has as many columns as `begin` checked; the store copies the values.
+        unsafe {
+            debug_assert_eq!((*self.desc).natts as usize, N);
+            pg_sys::tuplestore_putvalues(self.store, self.desc, datums.as_mut_ptr(), nulls.as_mut_ptr());
+            if self.rows & 0x3fff == 0 {
+                pg_sys::check_for_interrupts!();
+            }
+        }
+    }
+
+    /// The memory context that lives as long as the query.
+    pub fn context(&self) -> pg_sys::MemoryContext {
+        self.context
+    }
+}
