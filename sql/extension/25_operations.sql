@@ -53,6 +53,11 @@ CREATE TABLE market.audit_log (
 );
 COMMENT ON TABLE market.audit_log IS 'Who asked or changed what, and when.';
 
-SELECT pg_catalog.pg_extension_config_dump(c, '') FROM pg_catalog.unnest(ARRAY[
-  'market.feeds', 'market.feed_gaps', 'market.feed_gaps_id_seq', 'market.ingest_checkpoints', 'market.dead_letters',
-  'market.dead_letters_id_seq', 'market.audit_log', 'market.audit_log_id_seq']::pg_catalog.regclass[]) AS c;
+SELECT pg_catalog.pg_extension_config_dump('market.feeds', '');
+SELECT pg_catalog.pg_extension_config_dump('market.feed_gaps', '');
+SELECT pg_catalog.pg_extension_config_dump('market.feed_gaps_id_seq', '');
+SELECT pg_catalog.pg_extension_config_dump('market.ingest_checkpoints', '');
+SELECT pg_catalog.pg_extension_config_dump('market.dead_letters', '');
+SELECT pg_catalog.pg_extension_config_dump('market.dead_letters_id_seq', '');
+SELECT pg_catalog.pg_extension_config_dump('market.audit_log', '');
+SELECT pg_catalog.pg_extension_config_dump('market.audit_log_id_seq', '');
