@@ -2,6 +2,7 @@
 
 mod pg;
 mod setup;
+mod test;
 
 use anyhow::Result;
 use clap::{Parser, Subcommand};
@@ -18,6 +19,14 @@ struct Options {
 enum Task {
     /// Install the system packages the build needs, saying which and why; nothing happens when all are present
     Setup,
+    /// Build everything, start a private server and run every test
+    Test {
+        /// What `cargo test` is given, such as -p market or -- early_close
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        arguments: Vec<String>,
+    },
+    /// What a change must pass: format, lints, tests, licences, spelling
+    Ci,
     /// A private PostgreSQL with the extension: start, stop, psql, url, status
     Pg {
         #[command(subcommand)]
@@ -38,6 +47,8 @@ fn main() -> ExitCode {
 fn run(task: Task) -> Result<ExitCode> {
     match task {
         Task::Setup => setup::run()?,
+        Task::Test { arguments } => test::run(&arguments)?,
+        Task::Ci => test::ci()?,
         Task::Pg { action } => return pg::run(action),
     }
     Ok(ExitCode::SUCCESS)

@@ -116,6 +116,13 @@ pub fn build() -> Result<()> {
     check(&mut cargo, "the build failed")
 }
 
+/// Builds these and every test as well.
+pub fn build_all() -> Result<()> {
+    let mut cargo = cargo();
+    cargo.args(["build", "--workspace", "--all-targets"]).args(features());
+    check(&mut cargo, "the build failed")
+}
+
 /// Cargo, as it was called to run us.
 pub fn cargo() -> Command {
     let mut cargo = Command::new(std::env::var_os("CARGO").map_or_else(|| PathBuf::from("cargo"), PathBuf::from));

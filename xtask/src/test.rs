@@ -1,0 +1,75 @@
+//! `cargo xtask test` and `cargo xtask ci`: everything that must hold, from system packages to the last test.
+
+use crate::pg::{build_all, cargo, check, features};
+use crate::setup::{self, on_path};
+use anyhow::Result;
+use std::process::Command;
+use std::time::Instant;
+use xtask::prefix::Install;
+use xtask::server::{Durability, Server};
+use xtask::workspace;
+
+/// Builds the workspace once, starts one private server for all test programs, and runs them.
+pub fn run(arguments: &[String]) -> Result<()> {
+    let start = Instant::now();
+    setup::run()?;
+    step("build the workspace, its tests and programs");
+    build_all()?;
+
+    step("start a private PostgreSQL with the extension");
+    let server = Server::at(&Server::directory(&format!("test-{}", std::process::id())))?;
+    server.remove()?;
+    server.install(&Install::built()?)?;
+    let _lifeline = server.remove_at_exit()?;
+    server.init(Durability::Throwaway)?;
+    server.start()?;
+
+    if workspace::testdata().is_none() {
+        println!("no BELLWETHER_TESTDATA and no ../shared/data: tests that need real market data say that they skip");
+    }
+    step("run the tests");
+    let mut test = cargo();
+    test.args(["test", "--workspace"]).args(features()).args(arguments);
+    let result = check(test.env("BELLWETHER_TEST_DB", server.url("postgres")), "tests failed");
+    if result.is_err() {
+        eprintln!("the server's log ends:\n{}", xtask::server::tail(&server.log(), 15));
+    }
+    server.stop()?;
+    println!("\n==> {} in {} s", if result.is_ok() { "all tests passed" } else { "failed" }, start.elapsed().as_secs());
+    result
+}
+
+/// What a change must pass: format, lints, tests, licences and advisories, spelling.
+pub fn ci() -> Result<()> {
+    setup::run()?;
+    step("format");
+    check(cargo().args(["fmt", "--all", "--check"]), "not formatted; run `cargo fmt --all`")?;
+    step("lints");
+    let mut clippy = cargo();
+    clippy.args(["clippy", "--workspace", "--all-targets"]).args(features()).args(["--", "-D", "warnings"]);
+    check(&mut clippy, "clippy has something to say")?;
+    run(&[])?;
+    optional("cargo-deny", "licences and advisories", cargo().args(["deny", "check", "bans", "licenses", "sources"]))?;
+    optional("typos", "spelling", Command::new("typos").current_dir(workspace::root()))?;
+    Ok(())
+}
+
+fn optional(program: &str, what: &str, command: &mut Command) -> Result<()> {
+    step(what);
+    if on_path(program) {
+        return check(command, &format!("{program} found something"));
+    }
+    println!(
+        "not checked: {program} is not installed (cargo install --locked {program}{})",
+        match program {
+            "typos" => "-cli",
+            _ => "",
+        }
+    );
+    Ok(())
+}
+
+/// Announces a step.
+pub fn step(what: &str) {
+    println!("\n==> {what}");
+}
