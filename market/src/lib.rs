@@ -2,8 +2,12 @@
 //!
 //! Pure: no I/O, no clock, no async, no globals but the calendars shipped with the crate.
 
+pub mod bar;
+pub mod block;
 pub mod bucket;
 pub mod calendar;
+pub mod digest;
+pub mod eligibility;
 pub mod error;
 pub mod instrument;
 pub mod money;
@@ -15,8 +19,10 @@ pub mod time;
 pub mod timeframe;
 pub mod trade;
 
+pub use bar::{Bar, BarBuilder, KeyedBar};
 pub use bucket::{Bucket, BucketCursor, bucket_at, buckets, group_of};
 pub use calendar::{Calendar, Cursor, Filing};
+pub use digest::{Digest, digest};
 pub use error::{Error, ErrorKind, Result};
 pub use instrument::Kind;
 pub use products::{Product, product, products};

@@ -1,0 +1,248 @@
+//! Blocks to trades.
+
+use super::column::Scratch;
+use super::header::{Chunk, Encoding, Header, Kind, Page};
+use crate::error::{Error, Result};
+use crate::trade::{Key, Trades};
+use std::ops::Range;
+use xxhash_rust::xxh3::xxh3_64;
+
+/// The columns of a page that bars are made of, and the buffers to decode them; reuse one for many pages.
+#[derive(Default)]
+pub struct Core {
+    /// Nanoseconds, in order.
+    pub ts: Vec<i64>,
+    /// Times `price_unit` is 1e-9.
+    pub price: Vec<i64>,
+    /// Times `size_unit` is 1e-9.
+    pub size: Vec<i64>,
+    /// Eligibility; empty if all trades are plain.
+    pub flags: Vec<u32>,
+    /// 1e-9 in a unit of price.
+    pub price_unit: i64,
+    /// 1e-9 in a unit of size.
+    pub size_unit: i64,
+    scratch: Scratch,
+}
+
+impl Core {
+    /// An empty page.
+    pub fn new() -> Core {
+        Core { price_unit: 1, size_unit: 1, ..Core::default() }
+    }
+
+    /// How many trades.
+    pub fn len(&self) -> usize {
+        self.ts.len()
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.ts.is_empty()
+    }
+
+    /// Takes a stretch of sorted trades as a page (in units of 1e-9): live rows, or the result of
+    /// [`overlay`](crate::trade::overlay). The range must lie within.
+    pub fn set(&mut self, trades: &Trades, range: Range<usize>) {
+        let fill = |to: &mut Vec<i64>, from: &[i64]| {
+            to.clear();
+            to.extend_from_slice(&from[range.clone()]);
+        };
+        fill(&mut self.ts, &trades.ts);
+        fill(&mut self.price, &trades.price);
+        fill(&mut self.size, &trades.size);
+        self.flags.clear();
+        let flags = &trades.flags[range.clone()];
+        if flags.iter().fold(0, |all, flags| all | flags) & crate::trade::flags::INELIGIBLE != 0 {
+            self.flags.extend_from_slice(flags);
+        }
+        (self.price_unit, self.size_unit) = (1, 1);
+    }
+}
+
+fn corrupt(reason: &str) -> Error {
+    Error::corrupt("block", reason)
+}
+
+fn page_of<'h>(h: &'h Header, kind: Kind, page: usize) -> Result<&'h Page> {
+    if h.kind != kind {
+        return Err(corrupt("holds something else"));
+    }
+    h.pages.get(page).ok_or_else(|| corrupt("no such page"))
+}
+
+/// The bytes of a zone of a page, once their checksum is right.
+fn zone<'b>(bytes: &'b [u8], range: Range<usize>, sum: u64) -> Result<&'b [u8]> {
+    let zone = bytes.get(range).ok_or_else(|| corrupt("truncated"))?;
+    if xxh3_64(zone) == sum { Ok(zone) } else { Err(corrupt("page checksum")) }
+}
+
+/// Splits off the chunk's place; the lengths were added up when the header was read.
+fn next<'b>(zone: &mut &'b [u8], chunk: Chunk) -> &'b [u8] {
+    let chunk_and_rest = *zone;
+    *zone = zone.get(chunk.len as usize..).unwrap_or_default();
+    chunk_and_rest
+}
+
+/// Decodes what bars are made of; needs only the first `h.core_end` bytes of the block. Returns the number of trades.
+///
+/// # Errors
+/// `Corrupt` if the checksum, the encoding or the order of times is wrong.
+pub fn decode_core(bytes: &[u8], h: &Header, page: usize, out: &mut Core) -> Result<usize> {
+    let page = page_of(h, Kind::Trades, page)?;
+    let n = page.n;
+    let mut rest = zone(bytes, page.core.clone(), page.core_sum)?;
+    let [ts, price, size, flags] = [page.chunks[0], page.chunks[1], page.chunks[2], page.chunks[3]];
+    out.scratch.decode(next(&mut rest, ts), ts, n, &mut out.ts)?;
+    out.scratch.decode(next(&mut rest, price), price, n, &mut out.price)?;
+    out.scratch.decode(next(&mut rest, size), size, n, &mut out.size)?;
+    scale(&mut out.ts, h.ts_unit);
+    if out.ts.first() != Some(&page.first.ts) || out.ts.last() != Some(&page.last.ts) || !is_sorted(&out.ts) {
+        return Err(corrupt("times out of order"));
+    }
+    out.flags.clear();
+    if !page.plain {
+        let values = out.scratch.decode_here(next(&mut rest, flags), flags, n)?;
+        narrow(values, &mut out.flags)?;
+    }
+    (out.price_unit, out.size_unit) = (h.price_unit, h.size_unit);
+    Ok(n)
+}
+
+fn scale(column: &mut [i64], unit: i64) {
+    if unit != 1 {
+        for value in column {
+            *value = value.wrapping_mul(unit);
+        }
+    }
+}
+
+/// Without an early exit, so that it runs at the speed of memory.
+fn is_sorted(ts: &[i64]) -> bool {
+    let pairs = ts.iter().zip(ts.get(1..).unwrap_or_default());
+    !pairs.fold(false, |back, (before, after)| back | (after < before))
+}
+
+fn narrow<T: TryFrom<i64>>(values: &[i64], out: &mut Vec<T>) -> Result<()> {
+    out.reserve(values.len());
+    for &value in values {
+        out.push(T::try_from(value).map_err(|_| corrupt("a value out of its column's range"))?);
+    }
+    Ok(())
+}
+
+fn checked_scale(values: &[i64], unit: i64, out: &mut Vec<i64>) -> Result<()> {
+    out.reserve(values.len());
+    for &value in values {
+        out.push(value.checked_mul(unit).ok_or_else(|| corrupt("a value out of range"))?);
+    }
+    Ok(())
+}
+
+/// Decodes all columns of a page, in nanoseconds and 1e-9, and appends them. On an error `out` is as before.
+///
+/// # Errors
+/// `Corrupt` if a checksum, an encoding, the order of identities or a value is wrong.
+pub fn decode_page(bytes: &[u8], h: &Header, page: usize, out: &mut Trades) -> Result<()> {
+    let start = out.len();
+    let done = append_page(bytes, h, page_of(h, Kind::Trades, page)?, start, out);
+    if done.is_err() {
+        // Columns may have grown unevenly; each is cut by itself.
+        out.truncate(start);
+    }
+    done
+}
+
+fn append_page(bytes: &[u8], h: &Header, page: &Page, start: usize, out: &mut Trades) -> Result<()> {
+    let mut scratch = Scratch::default();
+    let (n, c) = (page.n, &page.chunks);
+    let mut core = zone(bytes, page.core.clone(), page.core_sum)?;
+    checked_scale(scratch.decode_here(next(&mut core, c[0]), c[0], n)?, h.ts_unit, &mut out.ts)?;
+    checked_scale(scratch.decode_here(next(&mut core, c[1]), c[1], n)?, h.price_unit, &mut out.price)?;
+    checked_scale(scratch.decode_here(next(&mut core, c[2]), c[2], n)?, h.size_unit, &mut out.size)?;
+    narrow(scratch.decode_here(next(&mut core, c[3]), c[3], n)?, &mut out.flags)?;
+    let mut ids = zone(bytes, page.ids.clone(), page.ids_sum)?;
+    out.seq.extend_from_slice(scratch.decode_here(next(&mut ids, c[4]), c[4], n)?);
+    narrow(scratch.decode_here(next(&mut ids, c[5]), c[5], n)?, &mut out.sub)?;
+    narrow(scratch.decode_here(next(&mut ids, c[6]), c[6], n)?, &mut out.cond)?;
+    match c[7].encoding {
+        Encoding::SameAsSeq if c[7].len == 0 => out.trade_id.extend_from_slice(&out.seq[start..]),
+        _ => out.trade_id.extend_from_slice(scratch.decode_here(next(&mut ids, c[7]), c[7], n)?),
+    }
+    let recv = scratch.decode_here(next(&mut ids, c[8]), c[8], n)?;
+    match c[8].encoding {
+        Encoding::Delta | Encoding::DeltaConst => {
+            out.ts_recv.extend(recv.iter().zip(&out.ts[start..]).map(|(delta, ts)| ts.wrapping_add(*delta)))
+        }
+        _ => out.ts_recv.extend_from_slice(recv),
+    }
+    check_page(page, start, out)
+}
+
+fn check_page(page: &Page, start: usize, out: &Trades) -> Result<()> {
+    let end = out.len();
+    if out.key(start) != page.first || out.key(end - 1) != page.last {
+        return Err(corrupt("keys differ from the page directory"));
+    }
+    if (start + 1..end).any(|i| out.key(i - 1) >= out.key(i)) {
+        return Err(corrupt("identities out of order"));
+    }
+    if out.size[start..].iter().any(|&size| size < 0) {
+        return Err(corrupt("a negative size"));
+    }
+    let plain = out.flags[start..].iter().fold(0, |all, flags| all | flags) & crate::trade::flags::INELIGIBLE == 0;
+    if plain != page.plain {
+        return Err(corrupt("flags differ from the page directory"));
+    }
+    Ok(())
+}
+
+/// Decodes and checks a whole block of trades: what `put_trades` does with what a client sent.
+///
+/// # Errors
+/// `Corrupt` for anything [`encode`](super::encode) does not make.
+pub fn check_block(bytes: &[u8], out: &mut Trades) -> Result<Header> {
+    let header = Header::parse(bytes)?;
+    if bytes.len() != header.len {
+        return Err(corrupt("another length than the header says"));
+    }
+    let start = out.len();
+    for page in 0..header.pages.len() {
+        if let Err(error) = decode_page(bytes, &header, page, out) {
+            out.truncate(start);
+            return Err(error);
+        }
+    }
+    Ok(header)
+}
+
+/// Decodes the columns of a block of minute bars, a call of `row` for each bar in order.
+pub(crate) fn decode_columns<const N: usize>(
+    bytes: &[u8],
+    h: &Header,
+    scratch: &mut [Vec<i64>; N],
+    buffers: &mut Scratch,
+    mut row: impl FnMut(&[&[i64]; N], usize) -> Result<Key>,
+) -> Result<()> {
+    for page in 0..h.pages.len() {
+        let page = page_of(h, Kind::Minutes, page)?;
+        let mut rest = zone(bytes, page.core.clone(), page.core_sum)?;
+        for (column, &chunk) in scratch.iter_mut().zip(&page.chunks) {
+            buffers.decode(next(&mut rest, chunk), chunk, page.n, column)?;
+        }
+        let columns: [&[i64]; N] = std::array::from_fn(|i| scratch[i].as_slice());
+        let mut before: Option<Key> = None;
+        for i in 0..page.n {
+            let key = row(&columns, i)?;
+            let right = match before {
+                None => key == page.first,
+                Some(before) => before < key,
+            };
+            if !right || (i + 1 == page.n && key != page.last) {
+                return Err(corrupt("keys differ from the page directory"));
+            }
+            before = Some(key);
+        }
+    }
+    Ok(())
+}
