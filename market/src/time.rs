@@ -55,6 +55,12 @@ impl TradeDate {
             .unwrap_or(if self.0 < 0 { NaiveDate::MIN } else { NaiveDate::MAX })
     }
 
+    /// Year and month (1-12) of the label.
+    pub fn year_month(self) -> (i32, u32) {
+        let date = self.date();
+        (date.year(), date.month())
+    }
+
     /// The label `days` later (or earlier).
     pub fn plus(self, days: i32) -> TradeDate {
         TradeDate(self.0.saturating_add(days))

@@ -198,7 +198,9 @@ impl Rows {
         // the caller's own description saves catalog lookups; the copy is freed by the executor
         let desc = if (*info).expectedDesc.is_null() {
             let mut desc: pg_sys::TupleDesc = std::ptr::null_mut();
-            if pg_sys::get_call_result_type(fc, std::ptr::null_mut(), &mut desc) != pg_sys::TypeFuncClass::TYPEFUNC_COMPOSITE {
+            if pg_sys::get_call_result_type(fc, std::ptr::null_mut(), &mut desc)
+                != pg_sys::TypeFuncClass::TYPEFUNC_COMPOSITE
+            {
                 error!("a row type is needed: write SELECT * FROM function(...)");
             }
             pg_sys::CreateTupleDescCopy(desc)

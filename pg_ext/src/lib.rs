@@ -4,8 +4,10 @@
 
 ::pgrx::pg_module_magic!();
 
+mod add_instrument;
 mod error;
 mod fmgr;
+mod instrument;
 mod reference;
 mod spi;
 mod time;

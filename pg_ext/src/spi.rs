@@ -153,7 +153,8 @@ impl Conn {
         unsafe {
             // a generic plan over a partitioned table locks every partition; a custom plan is pruned first
             let options = pg_sys::CURSOR_OPT_CUSTOM_PLAN as i32;
-            let plan = pg_sys::SPI_prepare_cursor(sql.as_ptr(), types.len() as i32, types.as_ptr() as *mut Oid, options);
+            let plan =
+                pg_sys::SPI_prepare_cursor(sql.as_ptr(), types.len() as i32, types.as_ptr() as *mut Oid, options);
             if plan.is_null() {
                 let code = pg_sys::SPI_result;
                 error!("SPI_prepare failed ({code})");
@@ -167,7 +168,14 @@ impl Conn {
     /// reference live until it returns. Returns the number of rows processed.
     ///
     /// The types of `args` must be the same at every call of one cell.
-    pub fn run(&self, mode: Mode, cell: &'static PlanCell, sql: &CStr, args: &[Arg], each: &mut dyn FnMut(&[Datum], &[bool])) -> u64 {
+    pub fn run(
+        &self,
+        mode: Mode,
+        cell: &'static PlanCell,
+        sql: &CStr,
+        args: &[Arg],
+        each: &mut dyn FnMut(&[Datum], &[bool]),
+    ) -> u64 {
         let plan = cell.with(|c| {
             c.get().unwrap_or_else(|| {
                 let plan = self.prepare(sql, args);

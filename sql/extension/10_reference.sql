@@ -54,6 +54,18 @@ CREATE TRIGGER invalidate AFTER INSERT OR UPDATE OR DELETE OR TRUNCATE ON market
 CREATE TRIGGER invalidate AFTER INSERT OR UPDATE OR DELETE OR TRUNCATE ON market.instrument_symbols
   FOR EACH STATEMENT EXECUTE FUNCTION market.reference_changed();
 
+CREATE FUNCTION market.instrument_id(symbol text, at date DEFAULT NULL) RETURNS int4
+LANGUAGE c STABLE PARALLEL SAFE COST 100 AS 'MODULE_PATHNAME', 'instrument_id';
+COMMENT ON FUNCTION market.instrument_id(text, date) IS 'Instrument of a symbol: its own, another name of it, ESZ5 (the year nearest to the date) or ES.c.0 (the first contract by delivery month). 42704 for an unknown one.';
+
+-- Known roots bring calendar, tick size, multiplier, currency and venue; what the caller names wins.
+CREATE FUNCTION market.add_instrument(
+  symbol text, calendar text DEFAULT NULL, tick_size numeric DEFAULT NULL, multiplier numeric DEFAULT NULL,
+  currency text DEFAULT NULL, venue text DEFAULT NULL, kind text DEFAULT NULL
+) RETURNS int4
+LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'add_instrument';
+COMMENT ON FUNCTION market.add_instrument(text, text, numeric, numeric, text, text, text) IS 'Adds an instrument and returns its id; a contract of a known root (ESZ25) needs only its symbol. Adding it again with the same terms returns the same id.';
+
 SELECT pg_catalog.pg_extension_config_dump('market.instruments', '');
 SELECT pg_catalog.pg_extension_config_dump('market.instruments_id_seq', '');
 SELECT pg_catalog.pg_extension_config_dump('market.instrument_symbols', '');
