@@ -1,8 +1,11 @@
 //! What crosses packages. Tests here use what a user has: the wire, the programs and files.
 //!
 //! [`cluster`] gives a fresh database with the extension to every test; [`testdata`] finds data that no one here wrote.
+//! [`slt`] runs the SQL spec on both engines and [`docs`] the examples of the manual.
 
 pub mod cluster;
+pub mod docs;
+pub mod slt;
 
 pub use xtask::workspace::{program, root};
 

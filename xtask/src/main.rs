@@ -1,5 +1,6 @@
 //! `cargo xtask COMMAND`: the developer's one door, the same on a laptop and in CI.
 
+mod docs;
 mod pg;
 mod setup;
 mod test;
@@ -27,6 +28,8 @@ enum Task {
     },
     /// What a change must pass: format, lints, tests, licences, spelling
     Ci,
+    /// Write docs/sql.md from the catalog and the examples' outputs into README and docs/
+    Docs,
     /// A private PostgreSQL with the extension: start, stop, psql, url, status
     Pg {
         #[command(subcommand)]
@@ -49,6 +52,7 @@ fn run(task: Task) -> Result<ExitCode> {
         Task::Setup => setup::run()?,
         Task::Test { arguments } => test::run(&arguments)?,
         Task::Ci => test::ci()?,
+        Task::Docs => docs::run()?,
         Task::Pg { action } => return pg::run(action),
     }
     Ok(ExitCode::SUCCESS)

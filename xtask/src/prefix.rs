@@ -5,7 +5,7 @@
 use anyhow::{Context, Result, bail};
 use std::ffi::OsStr;
 use std::fs;
-use std::os::unix::fs::symlink;
+use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -71,6 +71,7 @@ impl Install {
         for script in sql_files(&self.sql.join("upgrade")).unwrap_or_default() {
             fs::copy(&script, extension.join(script.file_name().unwrap_or_default()))?;
         }
+        make_readable(dest)?;
         Ok(bin)
     }
 
@@ -128,6 +129,22 @@ fn link_all(from: &Path, to: &Path, keep: impl Fn(&OsStr) -> bool) -> Result<()>
         let entry = entry?;
         if keep(&entry.file_name()) {
             symlink(entry.path(), to.join(entry.file_name()))?;
+        }
+    }
+    Ok(())
+}
+
+/// Lets the server's user read what we wrote, whatever our umask says.
+fn make_readable(path: &Path) -> Result<()> {
+    let meta = fs::symlink_metadata(path)?;
+    if meta.is_symlink() {
+        return Ok(());
+    }
+    let mode = meta.permissions().mode();
+    fs::set_permissions(path, fs::Permissions::from_mode(if meta.is_dir() { mode | 0o755 } else { mode | 0o644 }))?;
+    if meta.is_dir() {
+        for entry in fs::read_dir(path)? {
+            make_readable(&entry?.path())?;
         }
     }
     Ok(())

@@ -1,0 +1,82 @@
+//! Dumps hold everything, and nothing is deleted silently.
+
+use anyhow::{Result, ensure};
+use std::process::{Command, Stdio};
+use tests::cluster::{self, Database, cluster};
+use tokio_postgres::Client;
+
+const BARS: &str = "SELECT bar_at::text, open, high, low, close, volume::text, trades::int8, state
+                    FROM market.session_ohlc('SPY', '30m', date '2025-11-24', date '2025-11-28', segments => 'ETH') ORDER BY 1";
+
+/// Three sessions around Thanksgiving 2025, the first one sealed, and a busted trade.
+async fn filled(name: &str) -> Result<(Database, Client)> {
+    let database = cluster::database(name).await?;
+    let client = database.client().await?;
+    client
+        .batch_execute(
+            "SELECT market.add_instrument('SPY', calendar => 'XNYS', tick_size => 0.01);
+             INSERT INTO market.trades (symbol, ts, seq, price, size)
+             SELECT 'SPY', timestamptz '2025-11-25 14:30+00' + d * interval '1 day' + n * interval '37 seconds',
+                    d * 1000 + n, 670 + ((n * 7) % 13) / 4.0, 1 + n % 5
+             FROM generate_series(0, 3) AS d, generate_series(0, 300) AS n;
+             SELECT market.seal('SPY', date '2025-11-25');
+             SELECT market.bust_trade('SPY', timestamptz '2025-11-25 14:30:37+00', 1)",
+        )
+        .await?;
+    Ok((database, client))
+}
+
+async fn bars(client: &Client) -> Result<Vec<String>> {
+    Ok(client
+        .simple_query(BARS)
+        .await?
+        .iter()
+        .filter_map(|message| match message {
+            tokio_postgres::SimpleQueryMessage::Row(row) => {
+                Some((0..row.len()).map(|at| row.get(at).unwrap_or("NULL")).collect::<Vec<_>>().join("|"))
+            }
+            _ => None,
+        })
+        .collect())
+}
+
+#[tokio::test]
+async fn a_restored_dump_answers_the_same() -> Result<()> {
+    let (database, client) = filled("dumped").await?;
+    let before = bars(&client).await?;
+    ensure!(before.len() > 20, "{before:?}");
+
+    let restored = cluster::empty_database("restored").await?;
+    let mut dump = Command::new(cluster()?.client_program("pg_dump")?);
+    let mut dump = dump.args(["-Fc", "-d", &database.url]).stdout(Stdio::piped()).spawn()?;
+    let archive = dump.stdout.take().map_or_else(Stdio::null, Stdio::from);
+    let out = Command::new(cluster()?.client_program("pg_restore")?)
+        .args(["-1", "-e", "-d", &restored.url])
+        .stdin(archive)
+        .output()?;
+    ensure!(dump.wait()?.success(), "pg_dump failed");
+    ensure!(out.status.success(), "{}", String::from_utf8_lossy(&out.stderr));
+
+    let client = restored.client().await?;
+    assert_eq!(bars(&client).await?, before);
+    let differences =
+        client.query("SELECT what FROM market.verify_bars('SPY', date '2025-11-24', date '2025-11-28')", &[]).await?;
+    assert_eq!(differences.len(), 0);
+    Ok(())
+}
+
+#[tokio::test]
+async fn dropping_the_extension_does_not_drop_sealed_trades_silently() -> Result<()> {
+    let (_database, client) = filled("dropped").await?;
+    let error = client.batch_execute("DROP EXTENSION bellwether").await.expect_err("sealed trades are there");
+    assert_eq!(error.code().map(|code| code.code()), Some("2BP01"), "{error}");
+    client.batch_execute("DROP EXTENSION bellwether CASCADE").await?;
+    Ok(())
+}
+
+#[tokio::test]
+async fn an_empty_extension_drops_without_a_trace() -> Result<()> {
+    let client = cluster::database("vanishes").await?.client().await?;
+    client.batch_execute("DROP EXTENSION bellwether; CREATE EXTENSION bellwether").await?;
+    Ok(())
+}
