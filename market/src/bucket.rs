@@ -88,6 +88,15 @@ impl<'c> BucketCursor<'c> {
         self.find(ts)
     }
 
+    /// The session whose storage window holds the instant; see [`Cursor::session_at`].
+    ///
+    /// # Errors
+    /// `OutOfBounds` beyond the calendar's known range.
+    #[inline]
+    pub fn session_at(&mut self, ts: Nanos) -> Result<Session<'c>> {
+        self.cursor.session_at(ts)
+    }
+
     fn find(&mut self, ts: Nanos) -> Result<Option<Bucket>> {
         let session = self.cursor.session_at(ts)?;
         let mut gap = (session.from, session.till);

@@ -5,6 +5,7 @@
 ::pgrx::pg_module_magic!();
 
 mod add_instrument;
+mod calendar;
 mod error;
 mod fmgr;
 mod instrument;
