@@ -6,14 +6,19 @@ use crate::error::{Error, Result};
 use crate::nearest::nearest;
 use std::sync::OnceLock;
 
-const COUNT: usize = 3;
+const COUNT: usize = 8;
 
-pub(super) const IDS: &[&str] = &["24/7", "CME_EQUITY", "XNYS"];
+pub(super) const IDS: &[&str] = &["24/7", "CME_ENERGY", "CME_EQUITY", "CME_METALS", "XHKG", "XLON", "XNYS", "XTKS"];
 
 const FILES: [&str; COUNT] = [
     include_str!("../../calendars/24_7.toml"),
+    include_str!("../../calendars/CME_ENERGY.toml"),
     include_str!("../../calendars/CME_EQUITY.toml"),
+    include_str!("../../calendars/CME_METALS.toml"),
+    include_str!("../../calendars/XHKG.toml"),
+    include_str!("../../calendars/XLON.toml"),
     include_str!("../../calendars/XNYS.toml"),
+    include_str!("../../calendars/XTKS.toml"),
 ];
 
 static BUILT: [OnceLock<Result<Calendar>>; COUNT] = [const { OnceLock::new() }; COUNT];

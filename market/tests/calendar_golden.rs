@@ -1,0 +1,201 @@
+//! Every session of our calendars against two reference packages, and against the list of the differences we mean.
+//!
+//! `calendars/differences.toml` says where a package is wrong, why, and how often. A difference that is not listed fails,
+//! and so does a listed one that does not occur as often as it says.
+
+mod support;
+
+use chrono::{DateTime, TimeZone, Timelike};
+use chrono_tz::Tz;
+use market::{Calendar, Segments, TradeDate};
+use std::collections::BTreeMap;
+use std::path::Path;
+
+/// Our calendar, the reference's file, and the columns that mean the same thing in both.
+const PAIRS: [(&str, &str, &[&str]); 13] = [
+    ("XNYS", "xc_XNYS", ALL),
+    ("XNYS", "xc_XNAS", ALL),
+    ("XNYS", "mc_NYSE", EXTENDED),
+    ("XNYS", "mc_NASDAQ", EXTENDED),
+    ("XLON", "xc_XLON", ALL),
+    ("XLON", "mc_LSE", ALL),
+    ("XTKS", "xc_XTKS", ALL),
+    ("XTKS", "mc_JPX", ALL),
+    ("XHKG", "xc_XHKG", ALL),
+    ("XHKG", "mc_HKEX", ALL),
+    ("CME_EQUITY", "mc_CME_Equity", ALL),
+    ("CME_EQUITY", "mc_CME_Globex_Equity", EDGES),
+    ("24/7", "xc_24_7", ALL),
+];
+/// One package covers both of our calendars, which differ in their regular hours only.
+const NYMEX: [(&str, &str, &[&str]); 2] = [
+    ("CME_METALS", "mc_CME_Globex_Energy_and_Metals", ALL),
+    ("CME_ENERGY", "mc_CME_Globex_Energy_and_Metals", ALL),
+];
+const EDGES: &[&str] = &["open", "close"];
+const ALL: &[&str] = &["open", "close", "break_start", "break_end"];
+const EXTENDED: &[&str] = &["open", "close", "break_start", "break_end", "pre", "post"];
+
+#[derive(Debug, PartialEq, Eq, PartialOrd, Ord, Clone)]
+struct Difference {
+    date: String,
+    what: String,
+    peer: String,
+    ours: String,
+}
+
+struct Listed {
+    calendar: String,
+    peer: String,
+    dates: Vec<(TradeDate, TradeDate)>,
+    what: String,
+    theirs: String,
+    ours: String,
+    count: usize,
+    seen: usize,
+}
+
+#[test]
+fn sessions_agree_with_the_reference_packages() {
+    let Some(data) = support::test_data("sessions_agree_with_the_reference_packages") else { return };
+    let mut listed = listed();
+    let mut unlisted: BTreeMap<String, Vec<String>> = BTreeMap::new();
+    for (id, peer, columns) in PAIRS.into_iter().chain(NYMEX) {
+        let calendar = Calendar::builtin(id).unwrap();
+        let (sessions, differences) = compare(&calendar, peer, columns, &data);
+        println!("{id:11} {peer:32} {sessions} sessions, {} differences", differences.len());
+        for difference in differences {
+            let date = TradeDate::parse(&difference.date).unwrap();
+            let row = listed.iter_mut().find(|row| {
+                row.calendar == id
+                    && row.peer == peer
+                    && row.what == difference.what
+                    && (row.theirs == "*" || row.theirs == difference.peer)
+                    && (row.ours == "*" || row.ours == difference.ours)
+                    && row.dates.iter().any(|(first, last)| (*first..=*last).contains(&date))
+            });
+            match row {
+                Some(row) => row.seen += 1,
+                None => {
+                    let kind = format!("{id} {peer}: {} {} -> {}", difference.what, difference.peer, difference.ours);
+                    unlisted.entry(kind).or_default().push(difference.date);
+                }
+            }
+        }
+    }
+    let mut report: Vec<_> = unlisted
+        .into_iter()
+        .map(|(kind, dates)| {
+            let shown = if dates.len() > 24 { vec![dates[0].clone(), dates[dates.len() - 1].clone()] } else { dates.clone() };
+            format!("{kind}: {} times: {}", dates.len(), shown.join(" "))
+        })
+        .collect();
+    for row in listed.iter().filter(|row| row.seen != row.count) {
+        report.push(format!(
+            "{} {}: listed {} {} -> {} {} times, seen {}",
+            row.calendar, row.peer, row.what, row.theirs, row.ours, row.count, row.seen
+        ));
+    }
+    assert!(report.is_empty(), "{} kinds of differences that nobody meant:\n{}", report.len(), report.join("\n"));
+}
+
+/// The differences listed in `calendars/differences.toml`.
+fn listed() -> Vec<Listed> {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("calendars/differences.toml");
+    let file: toml::Table = std::fs::read_to_string(path).unwrap().parse().unwrap();
+    let mut listed = Vec::new();
+    for row in file["difference"].as_array().unwrap() {
+        let text = |key: &str| row.get(key).and_then(|v| v.as_str()).unwrap_or_else(|| panic!("{key} in {row:?}")).to_string();
+        assert!(!text("why").is_empty() && !text("source").is_empty(), "{row:?}");
+        let dates = row["dates"].as_array().unwrap().iter().map(|dates| {
+            let dates = dates.as_str().unwrap();
+            let (first, last) = dates.split_once("..").unwrap_or((dates, dates));
+            (TradeDate::parse(first).unwrap(), TradeDate::parse(last).unwrap())
+        });
+        let dates: Vec<_> = dates.collect();
+        for peer in row["peers"].as_array().unwrap() {
+            listed.push(Listed {
+                calendar: text("calendar"),
+                peer: peer.as_str().unwrap().to_string(),
+                dates: dates.clone(),
+                what: text("what"),
+                theirs: text("theirs"),
+                ours: text("ours"),
+                count: row["count"].as_integer().unwrap() as usize,
+                seen: 0,
+            });
+        }
+    }
+    listed
+}
+
+/// How many sessions were compared, and where they differ: times on the wall clock of the trade date.
+fn compare(calendar: &Calendar, peer: &str, columns: &[&str], data: &Path) -> (usize, Vec<Difference>) {
+    let (first, last) = calendar.known();
+    let zone: Tz = calendar.time_zone().parse().unwrap();
+    let mut theirs = BTreeMap::new();
+    for row in support::csv_rows(&data.join(format!("calendars/golden/{peer}.csv.gz"))) {
+        let date = TradeDate::parse(&row["session"]).unwrap();
+        let mut cells = BTreeMap::new();
+        for column in columns {
+            cells.insert(*column, support::instant(&row[&format!("{column}_utc")]));
+        }
+        // Some files say "no break" by one of no length.
+        if cells.get("break_start") == cells.get("break_end") {
+            cells.entry("break_start").and_modify(|cell| *cell = None);
+            cells.entry("break_end").and_modify(|cell| *cell = None);
+        }
+        theirs.insert(date, cells);
+    }
+    let from = first.max(*theirs.keys().next().unwrap());
+    let till = last.min(*theirs.keys().next_back().unwrap());
+    let ours: BTreeMap<_, _> = calendar.sessions(from, till).unwrap().map(|s| (s.trade_date, ours(&s, calendar))).collect();
+
+    let mut differences = Vec::new();
+    let mut add = |date: TradeDate, what: &str, peer: String, ours: String| {
+        differences.push(Difference { date: date.to_string(), what: what.into(), peer, ours });
+    };
+    for date in (from.0..=till.0).map(TradeDate) {
+        match (theirs.get(&date), ours.get(&date)) {
+            (None, None) => {}
+            (Some(_), None) => add(date, "session", "open".into(), "closed".into()),
+            (None, Some(_)) => add(date, "session", "closed".into(), "open".into()),
+            (Some(theirs), Some(ours)) => {
+                for column in columns {
+                    let (peer, our) = (theirs[column], ours.get(column).copied().flatten());
+                    if peer != our {
+                        add(date, column, wall(peer, zone, date), wall(our, zone, date));
+                    }
+                }
+            }
+        }
+    }
+    (ours.len(), differences)
+}
+
+fn ours(session: &market::Session<'_>, calendar: &Calendar) -> BTreeMap<&'static str, Option<i64>> {
+    let main = match calendar.main() {
+        Segments::RTH => Segments::RTH,
+        _ => Segments::ETH,
+    };
+    let runs: Vec<_> = market::Session { restart_at_segments: false, ..*session }.runs(main).collect();
+    let mut cells = BTreeMap::new();
+    cells.insert("open", session.open(main));
+    cells.insert("close", session.close(main));
+    if let [before, after] = runs[..] {
+        cells.insert("break_start", Some(before.1));
+        cells.insert("break_end", Some(after.0));
+    }
+    cells.insert("pre", session.open(Segments::only(market::Segment::Pre)));
+    cells.insert("post", session.close(Segments::only(market::Segment::Post)));
+    cells
+}
+
+/// `17:00-1d`: the wall clock's time, with the days from the trade date; `-` for none.
+fn wall(ts: Option<i64>, zone: Tz, date: TradeDate) -> String {
+    let Some(ts) = ts else { return "-".into() };
+    let local = zone.from_utc_datetime(&DateTime::from_timestamp_nanos(ts).naive_utc());
+    let days = (local.date_naive() - date.date()).num_days();
+    let suffix = if days == 0 { String::new() } else { format!("{days:+}d") };
+    format!("{:02}:{:02}{suffix}", local.hour(), local.minute())
+}
