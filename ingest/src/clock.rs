@@ -1,6 +1,6 @@
 //! Instants in files: epochs, RFC 3339, civil times of a zone, time of day with a date. All become UTC nanoseconds.
 
-use chrono::{Datelike, NaiveDate, NaiveDateTime, Offset, TimeZone, Timelike};
+use chrono::{Datelike, NaiveDate, NaiveDateTime, Offset, TimeZone};
 use chrono_tz::Tz;
 use market::Nanos;
 use market::time::{DAY, HOUR, MINUTE, SECOND};
@@ -74,6 +74,30 @@ impl Clock {
         }?;
         self.last = ts;
         Ok(ts)
+    }
+
+    /// The instant of a civil time of the zone, given as nanoseconds as if it were UTC.
+    ///
+    /// # Errors
+    /// No zone, or a time that the zone's clock skipped.
+    pub fn civil_to_instant(&mut self, civil: Nanos) -> Result<Nanos, String> {
+        let ts = self.local(civil)?;
+        self.last = ts;
+        Ok(ts)
+    }
+
+    /// Nanoseconds in a unit of a column of whole numbers that is an epoch; settles what the format is.
+    pub fn unit(&mut self, first: i64) -> Option<Nanos> {
+        if self.format == TimeFormat::Auto {
+            self.format = guess(first.to_string().as_bytes()).ok()?;
+        }
+        match self.format {
+            TimeFormat::EpochS => Some(SECOND),
+            TimeFormat::EpochMs => Some(1_000_000),
+            TimeFormat::EpochUs => Some(1000),
+            TimeFormat::EpochNs => Some(1),
+            _ => None,
+        }
     }
 
     fn on_date(&mut self, of_day: Nanos) -> Result<Nanos, String> {
@@ -247,19 +271,6 @@ pub fn date_of(text: &[u8]) -> Option<NaiveDate> {
 /// Days since 1970-01-01.
 pub fn days(date: NaiveDate) -> i64 {
     i64::from(date.num_days_from_ce()) - 719_163
-}
-
-/// The date in a zone at an instant.
-pub fn local_date(ts: Nanos, zone: Tz) -> Option<NaiveDate> {
-    let at = chrono::DateTime::from_timestamp(ts.div_euclid(SECOND), 0)?;
-    Some(at.with_timezone(&zone).date_naive())
-}
-
-/// A time of day of a date in a zone as an instant; used by generators, so a time that does not exist moves on.
-pub fn instant(date: NaiveDate, of_day: Nanos, zone: Tz) -> Option<Nanos> {
-    Clock::new(TimeFormat::TimeOfDay, Some(zone), Some(date)).on_date(of_day).ok().inspect(|ts| {
-        debug_assert!(chrono::DateTime::from_timestamp_nanos(*ts).nanosecond() < 1_000_000_000);
-    })
 }
 
 fn number(text: &[u8], from: usize, to: usize) -> Option<i64> {

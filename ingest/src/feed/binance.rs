@@ -172,7 +172,7 @@ impl Feed for Capture<'_> {
             match self.lines.next() {
                 Ok(Line::Text([])) => {}
                 Ok(Line::Text(text)) => match Capture::trade(text, self.symbol.as_deref(), names) {
-                    Ok(Some((name, trade))) => batch.push(name, &trade),
+                    Ok(Some((name, trade))) => batch.push(name, trade),
                     Ok(None) => {}
                     Err(reason) => batch.rejects.push(Reject::new(number, reason, text)),
                 },
@@ -223,7 +223,7 @@ impl Feed for Dump<'_> {
                 Ok(Line::Text([])) => {}
                 Ok(Line::Text(text)) if number == 1 && text.first().is_some_and(u8::is_ascii_alphabetic) => {}
                 Ok(Line::Text(text)) => match Dump::trade(text, &mut self.fields) {
-                    Ok(trade) => batch.push(self.name, &trade),
+                    Ok(trade) => batch.push(self.name, trade),
                     Err(reason) => batch.rejects.push(Reject::new(number, reason, text)),
                 },
                 Ok(Line::TooLong(start)) => batch.rejects.push(Reject::new(number, "line has more than 64 KiB", start)),

@@ -87,7 +87,7 @@ impl Row {
     fn read(&mut self, text: &[u8], number: u64, batch: &mut Batch, names: &mut Names) {
         split(text, self.delimiter, &mut self.fields);
         match self.trade(text, number, names) {
-            Ok((name, trade)) => batch.push(name, &trade),
+            Ok((name, trade)) => batch.push(name, trade),
             Err(reason) => batch.rejects.push(Reject::new(number, reason, text)),
         }
     }

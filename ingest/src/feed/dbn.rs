@@ -219,7 +219,7 @@ impl Feed for Dbn<'_> {
                 self.trade(length)
             };
             match result {
-                Ok(Some((name, trade))) => batch.push(name, &trade),
+                Ok(Some((name, trade))) => batch.push(name, trade),
                 Ok(None) => {}
                 Err(reason) => {
                     let raw: String = self.record[..length.min(64)].iter().map(|b| format!("{b:02x}")).collect();

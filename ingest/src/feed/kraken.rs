@@ -58,7 +58,7 @@ impl Feed for Kraken {
             let Some((name, value)) = self.trades.next() else { return Ok(false) };
             self.record += 1;
             match trade(&value) {
-                Ok(trade) => batch.push(name, &trade),
+                Ok(trade) => batch.push(name, trade),
                 Err(reason) => batch.rejects.push(Reject::new(self.record, reason, value.to_string().as_bytes())),
             }
         }

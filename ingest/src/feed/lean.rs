@@ -191,7 +191,7 @@ impl Feed for Lean<'_> {
             match self.lines.next() {
                 Ok(Line::Text([])) => {}
                 Ok(Line::Text(text)) => match self.row.trade(text, number) {
-                    Ok(trade) => batch.push(self.name, &trade),
+                    Ok(trade) => batch.push(self.name, trade),
                     Err(reason) => batch.rejects.push(Reject::new(number, reason, text)),
                 },
                 Ok(Line::TooLong(start)) => batch.rejects.push(Reject::new(number, "line has more than 64 KiB", start)),

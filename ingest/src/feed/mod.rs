@@ -99,7 +99,7 @@ impl Batch {
     }
 
     /// Adds a trade of the name.
-    pub fn push(&mut self, name: u32, trade: &market::trade::Trade) {
+    pub fn push(&mut self, name: u32, trade: market::trade::Trade) {
         self.names.push(name);
         self.trades.push(trade);
     }
