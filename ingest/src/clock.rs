@@ -116,7 +116,10 @@ impl Clock {
             return Ok(civil - self.offset);
         }
         let at = |nanos: Nanos| -> Option<NaiveDateTime> {
-            Some(chrono::DateTime::from_timestamp(nanos.div_euclid(SECOND), nanos.rem_euclid(SECOND) as u32)?.naive_utc())
+            Some(
+                chrono::DateTime::from_timestamp(nanos.div_euclid(SECOND), nanos.rem_euclid(SECOND) as u32)?
+                    .naive_utc(),
+            )
         };
         let Some(naive) = at(civil) else { return Err("is out of range".into()) };
         let offset = |o: chrono_tz::TzOffset| i64::from(o.fix().local_minus_utc()) * SECOND;

@@ -5,6 +5,7 @@ use crate::feed::Broken;
 use crate::{Error, Result};
 use chrono::NaiveDate;
 use chrono_tz::Tz;
+use market::eligibility::Table;
 use market::money;
 use serde::Deserialize;
 use std::path::Path;
@@ -50,9 +51,9 @@ pub struct Mapping {
     /// Sale condition, a number (0x... is hexadecimal) [cond, condition, conditions]
     #[arg(long, value_name = "COLUMN")]
     pub condition_column: Option<String>,
-    /// What the conditions mean
+    /// Which table turns conditions into eligibility: none, lean-us-equity
     #[arg(long, value_name = "TABLE")]
-    pub condition_table: Option<ConditionTable>,
+    pub condition_table: Option<String>,
     /// The venue's sequence number [seq, sequence]; without it the trade id, without both the line number
     #[arg(long, value_name = "COLUMN")]
     pub seq_column: Option<String>,
@@ -68,16 +69,6 @@ pub struct Mapping {
     /// What stands between columns: one character, or `tab` [the one of , ; | tab that the first line has]
     #[arg(long, value_name = "CHARACTER")]
     pub delimiter: Option<String>,
-}
-
-/// A versioned table from sale conditions to eligibility.
-#[derive(clap::ValueEnum, Clone, Copy, Debug, Deserialize, PartialEq, Eq)]
-#[serde(rename_all = "kebab-case")]
-pub enum ConditionTable {
-    /// Keep the number; every trade counts.
-    None,
-    /// The flags of Lean's US equity trades.
-    LeanUsEquity,
 }
 
 impl Mapping {
@@ -123,33 +114,35 @@ impl Mapping {
         let zone = match &self.zone {
             None => None,
             Some(name) => Some(name.parse::<Tz>().map_err(|_| {
-                Error::Usage(format!("--zone \"{name}\" is not a time zone; use an IANA name such as UTC, America/New_York"))
+                Error::Usage(format!(
+                    "--zone \"{name}\" is not a time zone; use an IANA name such as UTC, America/New_York"
+                ))
             })?),
         };
-        let date = match &self.date {
-            None => None,
-            Some(text) => Some(crate::clock::date_of(text.as_bytes()).ok_or_else(|| {
-                Error::Usage(format!("--date \"{text}\" is not a date; write it like 2024-03-15"))
-            })?),
-        };
+        let date =
+            match &self.date {
+                None => None,
+                Some(text) => Some(crate::clock::date_of(text.as_bytes()).ok_or_else(|| {
+                    Error::Usage(format!("--date \"{text}\" is not a date; write it like 2024-03-15"))
+                })?),
+            };
         let scale = match &self.price_scale {
             None => None,
-            Some(text) => Some(
-                money::parse_decimal(text)
-                    .ok()
-                    .filter(|s| *s > 0)
-                    .ok_or_else(|| Error::Usage(format!("--price-scale \"{text}\" is not a positive decimal such as 0.0001")))?,
-            ),
+            Some(text) => Some(money::parse_decimal(text).ok().filter(|s| *s > 0).ok_or_else(|| {
+                Error::Usage(format!("--price-scale \"{text}\" is not a positive decimal such as 0.0001"))
+            })?),
         };
         let delimiter = match self.delimiter.as_deref() {
             None => None,
             Some("tab" | "\\t" | "\t") => Some(b'\t'),
             Some(text) if text.len() == 1 && text.is_ascii() => Some(text.as_bytes()[0]),
             Some(text) => {
-                return Err(Error::Usage(format!("--delimiter \"{text}\" is not one character; use , or ; or | or tab")));
+                return Err(Error::Usage(format!(
+                    "--delimiter \"{text}\" is not one character; use , or ; or | or tab"
+                )));
             }
         };
-        let table = self.condition_table.unwrap_or(ConditionTable::None);
+        let table = market::eligibility::table(self.condition_table.as_deref().unwrap_or("none"))?;
         Ok(Rules { mapping: self.clone(), zone, date, scale, delimiter, table })
     }
 }
@@ -168,12 +161,12 @@ pub struct Rules {
     /// `--delimiter`.
     pub delimiter: Option<u8>,
     /// `--condition-table`.
-    pub table: ConditionTable,
+    pub table: &'static Table,
 }
 
 impl Default for Rules {
     fn default() -> Rules {
-        let table = ConditionTable::None;
+        let table = &market::eligibility::TABLES[0];
         Rules { mapping: Mapping::default(), zone: None, date: None, scale: None, delimiter: None, table }
     }
 }
@@ -223,14 +216,21 @@ impl Rules {
         };
         let need = |found: Option<usize>, what: &str, flag: &str| {
             found.ok_or_else(|| {
-                Broken::new(format!("has no column known as {what}; say which with {flag} (columns: {})", names.join(", ")))
+                Broken::new(format!(
+                    "has no column known as {what}; say which with {flag} (columns: {})",
+                    names.join(", ")
+                ))
             })
         };
         let time = find(&m.time_column, "--time-column", &TIMES)?;
         let symbol = match &m.symbol {
             Some(_) => None,
             None => {
-                let found = find(&m.symbol_column, "--symbol-column", &["symbol", "ticker", "instrument", "raw_symbol", "sym"])?;
+                let found = find(
+                    &m.symbol_column,
+                    "--symbol-column",
+                    &["symbol", "ticker", "instrument", "raw_symbol", "sym"],
+                )?;
                 Some(found.ok_or_else(|| {
                     Broken::new(format!(
                         "has no column known as symbol; say --symbol-column, or --symbol ESZ25 for all its trades (columns: {})",
@@ -254,7 +254,8 @@ impl Rules {
     }
 }
 
-const TIMES: [&str; 9] = ["ts", "ts_event", "time", "timestamp", "timestamp_utc", "datetime", "date_time", "trade_time", "t"];
+const TIMES: [&str; 9] =
+    ["ts", "ts_event", "time", "timestamp", "timestamp_utc", "datetime", "date_time", "trade_time", "t"];
 const SIZES: [&str; 7] = ["size", "qty", "quantity", "volume", "amount", "shares", "sz"];
 
 fn position(names: &[String], asked: &str) -> Option<usize> {
@@ -288,7 +289,10 @@ mod tests {
     #[test]
     fn usual_names_are_found_and_flags_win() {
         let places = Rules::default().places(&names("ts,symbol,price,size,trade_id")).expect("usual names");
-        assert_eq!((places.time, places.symbol, places.price, places.size, places.trade_id), (0, Some(1), 2, 3, Some(4)));
+        assert_eq!(
+            (places.time, places.symbol, places.price, places.size, places.trade_id),
+            (0, Some(1), 2, 3, Some(4))
+        );
         let mapping = Mapping { time_column: Some("3".into()), symbol: Some("SPY".into()), ..Mapping::default() };
         let places = mapping.check().expect("nothing to refuse").places(&names("price,qty,when")).expect("a number");
         assert_eq!((places.time, places.symbol, places.size), (2, None, 1));
@@ -299,13 +303,15 @@ mod tests {
         let error = Rules::default().places(&names("when,symbol,price,size")).expect_err("no time").reason;
         assert!(error.contains("--time-column") && error.contains("when, symbol"), "{error}");
         let mapping = Mapping { price_column: Some("last_price".into()), ..Mapping::default() };
-        let error = mapping.check().expect("fine").places(&names("ts,symbol,price,size")).expect_err("no column").reason;
+        let error =
+            mapping.check().expect("fine").places(&names("ts,symbol,price,size")).expect_err("no column").reason;
         assert!(error.contains("\"last_price\"") && error.contains("--price-column"), "{error}");
     }
 
     #[test]
     fn a_map_file_has_the_flags_as_keys() {
-        let map: Mapping = toml::from_str("time-column = \"t\"\ntime-format = \"epoch-ms\"\nno-header = true").expect("keys");
+        let map: Mapping =
+            toml::from_str("time-column = \"t\"\ntime-format = \"epoch-ms\"\nno-header = true").expect("keys");
         assert_eq!((map.time_format, map.no_header), (Some(TimeFormat::EpochMs), true));
         assert!(toml::from_str::<Mapping>("time-colum = \"t\"").is_err());
     }

@@ -96,7 +96,9 @@ impl Place {
 
     fn refused(&self, error: &tokio_postgres::Error) -> Error {
         let advice = match error.code() {
-            Some(code) if *code == SqlState::INVALID_CATALOG_NAME => "; create it with createdb, then CREATE EXTENSION bellwether",
+            Some(code) if *code == SqlState::INVALID_CATALOG_NAME => {
+                "; create it with createdb, then CREATE EXTENSION bellwether"
+            }
             Some(_) => "; check the user and password in --db or BELLWETHER_DB",
             None => {
                 "; is it running, and is the address in --db or BELLWETHER_DB right? `cargo xtask pg start` starts one, \
@@ -418,10 +420,14 @@ mod tests {
     #[tokio::test]
     async fn a_server_that_is_not_there_is_named_with_what_to_do() {
         let dir = tempfile::tempdir().expect("a temporary directory");
-        let place = Place::parse(&format!("postgresql://ann:s3cret@/market?host={}&port=5999", dir.path().display())).expect("a URL");
+        let place = Place::parse(&format!("postgresql://ann:s3cret@/market?host={}&port=5999", dir.path().display()))
+            .expect("a URL");
         let Err(error) = place.connect().await else { panic!("nobody listens there") };
         let text = error.to_string();
-        assert!(text.contains("cannot connect") && text.contains("xtask pg start") && !text.contains("s3cret"), "{text}");
+        assert!(
+            text.contains("cannot connect") && text.contains("xtask pg start") && !text.contains("s3cret"),
+            "{text}"
+        );
         assert_eq!(error.exit_code(), 2);
     }
 }

@@ -98,9 +98,10 @@ fn members<R: Read + Seek>(
         Ok(archive) => archive,
         Err(_) => return members_until_broken(reader, label, read),
     };
-    let mut names: Vec<(String, usize)> =
-        (0..archive.len())
-        .filter_map(|i| Some((archive.name_for_index(i)?.map_or_else(|_| format!("member {i}"), |n| n.into_owned()), i)))
+    let mut names: Vec<(String, usize)> = (0..archive.len())
+        .filter_map(|i| {
+            Some((archive.name_for_index(i)?.map_or_else(|_| format!("member {i}"), |n| n.into_owned()), i))
+        })
         .collect();
     names.sort();
     let mut broken: Option<Broken> = None;

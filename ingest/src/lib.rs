@@ -5,6 +5,7 @@
 //! `market.put_trades`, which merges by identity, so loading a file twice changes nothing. [`live`] writes running
 //! sessions as rows instead, with a checkpoint in the same transaction.
 
+pub mod cli;
 pub mod clock;
 pub mod columns;
 pub mod db;

@@ -62,7 +62,9 @@ impl<'a> Message<'a> {
         let broken = |e: serde_json::Error| format!("message is not Binance's JSON: {e}");
         let outer: Envelope = serde_json::from_str(text).map_err(broken)?;
         let (inner_text, inner) = match outer.data {
-            Some(data) if data.get().starts_with('{') => (data.get(), serde_json::from_str(data.get()).map_err(broken)?),
+            Some(data) if data.get().starts_with('{') => {
+                (data.get(), serde_json::from_str(data.get()).map_err(broken)?)
+            }
             _ => (text, outer),
         };
         match inner.event.as_deref() {
@@ -131,10 +133,15 @@ pub fn open<'r>(
     }
     let commas = line.iter().filter(|b| **b == b',').count();
     if !(5..=6).contains(&commas) {
-        return Err(Broken::at(1, "is neither a capture of Binance's websocket nor one of its trade files (6 or 7 columns)"));
+        return Err(Broken::at(
+            1,
+            "is neither a capture of Binance's websocket nor one of its trade files (6 or 7 columns)",
+        ));
     }
     let symbol = symbol.or(dump_symbol(name)).ok_or_else(|| {
-        Broken::new("is a trade file whose name does not say its symbol (BTCUSDT-trades-2024-08-09.csv); say --symbol BTCUSDT")
+        Broken::new(
+            "is a trade file whose name does not say its symbol (BTCUSDT-trades-2024-08-09.csv); say --symbol BTCUSDT",
+        )
     })?;
     let name = names.id(symbol.as_bytes()).map_err(Broken::new)?;
     Ok(Box::new(Dump { lines, name, fields: vec![] }))
@@ -153,7 +160,9 @@ impl Capture<'_> {
         let ts_recv = if stamp.is_empty() {
             NONE_I64
         } else {
-            Clock::new(TimeFormat::EpochNs, None, None).parse(stamp).map_err(|e| format!("local time {} {e}", show(stamp)))?
+            Clock::new(TimeFormat::EpochNs, None, None)
+                .parse(stamp)
+                .map_err(|e| format!("local time {} {e}", show(stamp)))?
         };
         match Message::parse(json)? {
             Message::Trade(message) => {
@@ -246,7 +255,10 @@ mod tests {
         for text in [bare, &enveloped] {
             let Ok(Message::Trade(message)) = Message::parse(text.as_bytes()) else { panic!("{text}") };
             let trade = message.trade(7).expect("a good trade");
-            assert_eq!((trade.ts, trade.seq, trade.price), (1_723_161_601_437_000_000, 3_735_693_016, 61_685_990_000_000));
+            assert_eq!(
+                (trade.ts, trade.seq, trade.price),
+                (1_723_161_601_437_000_000, 3_735_693_016, 61_685_990_000_000)
+            );
             assert_eq!((trade.size, trade.flags, trade.ts_recv), (170_000, flags::SELL, 7));
         }
         assert!(matches!(Message::parse(br#"{"result":null,"id":1}"#), Ok(Message::Other(_))));

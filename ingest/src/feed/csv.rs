@@ -2,8 +2,9 @@
 
 use super::{Batch, Broken, Feed, Names, Ordinal, Reject};
 use crate::clock::{self, Clock};
-use crate::columns::{ConditionTable, Places, Rules, scaled};
+use crate::columns::{Places, Rules, scaled};
 use crate::lines::{Line, Lines, split};
+use market::eligibility::Table;
 use market::money;
 use market::trade::{NONE_I64, Trade, flags};
 
@@ -95,7 +96,10 @@ impl Row {
     fn trade(&mut self, text: &[u8], number: u64, names: &mut Names) -> Result<(u32, Trade), String> {
         let fields = &self.fields;
         let get = |at: usize| {
-            fields.get(at).map(|f| part(text, *f)).ok_or_else(|| format!("has {} columns, not {}", fields.len(), at + 1))
+            fields
+                .get(at)
+                .map(|f| part(text, *f))
+                .ok_or_else(|| format!("has {} columns, not {}", fields.len(), at + 1))
         };
         let p = self.places;
         if let Some(at) = p.date {
@@ -125,9 +129,7 @@ impl Row {
             Some(at) => condition(get(at)?, self.rules.table)?,
             None => 0,
         };
-        if self.rules.table == ConditionTable::LeanUsEquity {
-            flags |= market::eligibility::lean_us_equity(cond, false);
-        }
+        flags |= self.rules.table.flags(cond);
         let trade_id = match p.trade_id {
             Some(at) => integer(get(at)?, "trade id")?,
             None => NONE_I64,
@@ -205,7 +207,7 @@ pub(crate) fn side(text: &[u8]) -> Result<u32, String> {
 }
 
 /// A raw condition: hexadecimal with 0x or under Lean's table, else decimal.
-pub(crate) fn condition(text: &[u8], table: ConditionTable) -> Result<u32, String> {
+pub(crate) fn condition(text: &[u8], table: &Table) -> Result<u32, String> {
     if text.is_empty() {
         return Ok(0);
     }
@@ -213,7 +215,7 @@ pub(crate) fn condition(text: &[u8], table: ConditionTable) -> Result<u32, Strin
     let text = std::str::from_utf8(text).map_err(|_| bad())?;
     match text.strip_prefix("0x") {
         Some(hex) => u32::from_str_radix(hex, 16),
-        None if table == ConditionTable::LeanUsEquity => u32::from_str_radix(text, 16),
+        None if table.name == "lean-us-equity" => u32::from_str_radix(text, 16),
         None => text.parse(),
     }
     .map_err(|_| bad())

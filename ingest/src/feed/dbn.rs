@@ -61,11 +61,6 @@ impl<'r> Dbn<'r> {
             [b'D', b'B', b'N', version, ..] => {
                 return Err(Broken::new(format!("is DBN version {version}; versions 1 to 3 are read")));
             }
-            [0x50..=0x5f, 0x2a, 0x4d, 0x18, ..] | [b'D', b'B', b'Z', ..] => {
-                return Err(Broken::new(
-                    "is DBZ, the format before DBN; convert it with `dbn FILE --output FILE.dbn` of Databento's dbn-cli",
-                ));
-            }
             _ => return Err(Broken::new("is not DBN: it does not begin with \"DBN\"; say its --format")),
         }
         let length = u32::from_le_bytes([prelude[4], prelude[5], prelude[6], prelude[7]]);
@@ -96,7 +91,9 @@ impl<'r> Dbn<'r> {
         // A live capture has no mappings in its metadata but mapping records on the way.
         if only.is_none() && !metadata.mappings.is_empty() {
             let map = metadata.symbol_map().map_err(|e| {
-                Broken::new(format!("its symbols cannot be mapped to instrument ids ({e}); say --symbol for all its trades"))
+                Broken::new(format!(
+                    "its symbols cannot be mapped to instrument ids ({e}); say --symbol for all its trades"
+                ))
             })?;
             let mut ids: Vec<_> = map.inner().iter().collect();
             ids.sort_by_key(|(id, _)| **id);

@@ -108,14 +108,17 @@ impl Reading {
                 )));
             }
         };
+        if name.to_ascii_lowercase().ends_with(".dbz") {
+            return Err(Broken::new(
+                "is DBZ, the format before DBN; convert it with `dbn FILE.dbz --output FILE.dbn` of Databento's dbn-cli",
+            ));
+        }
         names.set_defaults(super::Defaults::default());
         let symbol = self.rules.mapping.symbol.as_deref();
         let reader: Box<dyn Read + 'r> = Box::new(Cursor::new(first).chain(reader));
         Ok(match format {
             Format::Csv => Box::new(Csv::new(Lines::new(reader), &self.rules, names)?),
-            Format::Lean => {
-                Box::new(Lean::new(Lines::new(reader), &name, &label, symbol, self.rules.zone, names)?)
-            }
+            Format::Lean => Box::new(Lean::new(Lines::new(reader), &name, &label, symbol, self.rules.zone, names)?),
             Format::Dbn => Box::new(super::dbn::Dbn::new(reader, symbol, names)?),
             Format::Parquet => super::parquet::open(file.as_deref(), reader, &self.rules, names)?,
             Format::Binance => super::binance::open(Lines::new(reader), &name, symbol, names)?,

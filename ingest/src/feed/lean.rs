@@ -14,6 +14,7 @@ use crate::clock::{Clock, TimeFormat, date_of};
 use crate::lines::{Line, Lines, split};
 use chrono::NaiveDate;
 use chrono_tz::Tz;
+use market::eligibility::{LEAN_SUSPICIOUS, lean_us_equity};
 use market::trade::{NONE_I64, Trade, flags};
 
 /// What kind of instrument a file holds.
@@ -69,7 +70,8 @@ pub fn file_name(name: &str) -> Result<FileName, String> {
     let contract = match kinds.iter().find(|w| w.len() == 6 && w.bytes().all(|b| b.is_ascii_digit())) {
         None => None,
         Some(word) => {
-            let (year, month) = (word[..4].parse::<i32>().map_err(|_| bad())?, word[4..].parse::<u32>().map_err(|_| bad())?);
+            let (year, month) =
+                (word[..4].parse::<i32>().map_err(|_| bad())?, word[4..].parse::<u32>().map_err(|_| bad())?);
             if !(1..=12).contains(&month) {
                 return Err(bad());
             }
@@ -132,11 +134,7 @@ impl<'r> Lean<'r> {
             Class::Equity => (Some("XNYS"), None, "equity", chrono_tz::America::New_York),
             Class::Pair => (Some("24/7"), None, "pair", Tz::UTC),
         };
-        names.set_defaults(Defaults {
-            calendar: calendar.map(str::to_string),
-            venue,
-            kind: Some(kind.to_string()),
-        });
+        names.set_defaults(Defaults { calendar: calendar.map(str::to_string), venue, kind: Some(kind.to_string()) });
         let name = names.id(symbol.unwrap_or(&said.symbol).as_bytes()).map_err(Broken::new)?;
         let clock = Clock::new(TimeFormat::MsOfDay, Some(zone.unwrap_or(zone_of_class)), Some(said.date));
         Ok(Lean { lines, name, row: Row { class, clock, fields: vec![] } })
@@ -166,18 +164,21 @@ impl Row {
         if self.class != Class::Pair {
             let hex = std::str::from_utf8(get(4)).unwrap_or("?");
             if !hex.is_empty() {
-                cond = u32::from_str_radix(hex, 16).map_err(|_| format!("condition {} is not hexadecimal", show(get(4))))?;
+                cond = u32::from_str_radix(hex, 16)
+                    .map_err(|_| format!("condition {} is not hexadecimal", show(get(4))))?;
             }
             let suspicious = match get(5) {
                 b"0" | b"" => false,
                 b"1" => true,
                 other => return Err(format!("suspicious {} is neither 0 nor 1", show(other))),
             };
-            flags = match self.class {
-                Class::Equity => market::eligibility::lean_us_equity(cond, suspicious),
-                _ if suspicious => flags::SUSPECT,
-                _ => 0,
-            };
+            if suspicious {
+                cond |= LEAN_SUSPICIOUS;
+                flags |= flags::SUSPECT;
+            }
+            if self.class == Class::Equity {
+                flags |= lean_us_equity(cond);
+            }
         }
         let size = size(get(2))?;
         Ok(Trade { ts, seq: number as i64, sub: 0, price, size, flags, cond, ts_recv: NONE_I64, trade_id: NONE_I64 })
@@ -210,7 +211,10 @@ mod tests {
     #[test]
     fn symbol_contract_and_day_come_from_the_name() {
         let gold = file_name("20131007_gc_tick_trade_201312.csv").expect("a contract");
-        assert_eq!((gold.symbol.as_str(), gold.contract, gold.date.to_string()), ("GCZ13", Some((2013, 12)), "2013-10-07".into()));
+        assert_eq!(
+            (gold.symbol.as_str(), gold.contract, gold.date.to_string()),
+            ("GCZ13", Some((2013, 12)), "2013-10-07".into())
+        );
         assert_eq!(file_name("20131007_spy_Trade_Tick.csv").expect("a share").symbol, "SPY");
         assert_eq!(file_name("20180101_btcusd_tick_trade.csv").expect("a pair").symbol, "BTCUSD");
     }

@@ -162,7 +162,10 @@ impl Names {
         }
         let text = std::str::from_utf8(symbol).map_err(|_| "symbol is not UTF-8 text".to_string())?.trim();
         if text.is_empty() || text.len() > 64 || text.chars().any(char::is_control) {
-            return Err(format!("\"{}\" is not a symbol; a symbol has 1 to 64 printable characters", text.escape_debug()));
+            return Err(format!(
+                "\"{}\" is not a symbol; a symbol has 1 to 64 printable characters",
+                text.escape_debug()
+            ));
         }
         let text = self.map.get(text).map_or(text, String::as_str).to_string();
         let key = (text.clone(), self.defaults.calendar.clone());

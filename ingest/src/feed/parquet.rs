@@ -3,7 +3,7 @@
 use super::csv::{condition, decimal, side};
 use super::{Batch, Broken, Feed, Names, Ordinal, Reject};
 use crate::clock::Clock;
-use crate::columns::{ConditionTable, Places, Rules, scaled};
+use crate::columns::{Places, Rules, scaled};
 use arrow::array::{
     Array, ArrayRef, AsArray, DictionaryArray, PrimitiveArray, RecordBatch, StringArray, cast::as_primitive_array,
 };
@@ -44,16 +44,24 @@ pub fn open<'r>(
             let mut bytes = vec![];
             let read = reader.take(LARGEST_PACKED).read_to_end(&mut bytes).map_err(|e| Broken::read(0, &e))?;
             if read as u64 == LARGEST_PACKED {
-                return Err(Broken::new("is more than 1 GiB of packed Parquet, which is read in memory; unpack it first"));
+                return Err(Broken::new(
+                    "is more than 1 GiB of packed Parquet, which is read in memory; unpack it first",
+                ));
             }
             feed(bytes::Bytes::from(bytes), rules, names)
         }
     }
 }
 
-fn feed<'r, R: ChunkReader + 'static>(source: R, rules: &Rules, names: &mut Names) -> Result<Box<dyn Feed + 'r>, Broken> {
+fn feed<'r, R: ChunkReader + 'static>(
+    source: R,
+    rules: &Rules,
+    names: &mut Names,
+) -> Result<Box<dyn Feed + 'r>, Broken> {
     let broken = |e: parquet::errors::ParquetError| {
-        Broken::new(format!("is not a whole Parquet file ({e}); its directory is at its end, so nothing of a truncated one can be read"))
+        Broken::new(format!(
+            "is not a whole Parquet file ({e}); its directory is at its end, so nothing of a truncated one can be read"
+        ))
     };
     let metadata = ArrowReaderMetadata::load(&source, ArrowReaderOptions::new()).map_err(broken)?;
     let columns: Vec<String> = metadata.schema().fields().iter().map(|f| f.name().clone()).collect();
@@ -74,8 +82,16 @@ fn feed<'r, R: ChunkReader + 'static>(source: R, rules: &Rules, names: &mut Name
     let metadata = ArrowReaderMetadata::load(&source, options).unwrap_or(metadata);
     let builder = ParquetRecordBatchReaderBuilder::new_with_metadata(source, metadata);
     let wanted = [
-        Some(places.time), places.date, Some(places.price), Some(places.size), places.side, places.symbol,
-        places.condition, places.seq, places.trade_id, places.recv,
+        Some(places.time),
+        places.date,
+        Some(places.price),
+        Some(places.size),
+        places.side,
+        places.symbol,
+        places.condition,
+        places.seq,
+        places.trade_id,
+        places.recv,
     ];
     let mask = ProjectionMask::roots(builder.parquet_schema(), wanted.into_iter().flatten());
     let reader = builder.with_projection(mask).with_batch_size(Batch::FULL).build().map_err(broken)?;
@@ -166,8 +182,8 @@ impl Parquet {
             Some(at) => texts(&self.column(rows, at)?, "condition", &mut bad, |t| condition(t, table))?,
             None => vec![0; n],
         };
-        if table == ConditionTable::LeanUsEquity {
-            flags.iter_mut().zip(&cond).for_each(|(f, c)| *f |= market::eligibility::lean_us_equity(*c, false));
+        if p.condition.is_some() {
+            flags.iter_mut().zip(&cond).for_each(|(f, c)| *f |= table.flags(*c));
         }
         let trade_id = match p.trade_id {
             Some(at) => integers(&self.column(rows, at)?, "trade id", &mut bad)?,
@@ -273,8 +289,10 @@ fn instants(
             let raw = as_integers(array, what)?;
             let mut out = Vec::with_capacity(raw.len());
             for (row, value) in raw.values().iter().enumerate() {
-                let instant = value.checked_mul(unit).filter(|t| *t != NONE_I64).ok_or_else(|| "is out of range".to_string());
-                let instant = if zone.is_none() { instant.and_then(|civil| clock.civil_to_instant(civil)) } else { instant };
+                let instant =
+                    value.checked_mul(unit).filter(|t| *t != NONE_I64).ok_or_else(|| "is out of range".to_string());
+                let instant =
+                    if zone.is_none() { instant.and_then(|civil| clock.civil_to_instant(civil)) } else { instant };
                 out.push(instant.unwrap_or_else(|reason| {
                     refuse(bad, row, || format!("{what} {value} {reason}"));
                     0
@@ -333,7 +351,12 @@ fn numbers(array: &ArrayRef, what: &'static str, bad: &mut Bad) -> Result<Vec<i6
                 }));
             }
         }
-        DataType::Int64 | DataType::Int32 | DataType::Int16 | DataType::UInt64 | DataType::UInt32 | DataType::UInt16 => {
+        DataType::Int64
+        | DataType::Int32
+        | DataType::Int16
+        | DataType::UInt64
+        | DataType::UInt32
+        | DataType::UInt16 => {
             for (row, value) in as_integers(array, what)?.values().iter().enumerate() {
                 out.push(value.checked_mul(ONE).unwrap_or_else(|| {
                     refuse(bad, row, || format!("{what} {value} is out of range; is it a count of a --price-scale?"));
@@ -431,4 +454,3 @@ fn symbols(array: &ArrayRef, names: &mut Names, bad: &mut Bad) -> Result<Vec<u32
     }
     Ok(out)
 }
-
