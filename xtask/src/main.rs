@@ -1,5 +1,6 @@
 //! `cargo xtask COMMAND`: the developer's one door, the same on a laptop and in CI.
 
+mod bench;
 mod docs;
 mod pg;
 mod setup;
@@ -28,6 +29,8 @@ enum Task {
     },
     /// What a change must pass: format, lints, tests, licences, spelling
     Ci,
+    /// Load and query the same trades here and on DuckDB, polars and ClickHouse, and compare
+    Bench(bench::Options),
     /// Write docs/sql.md from the catalog and the examples' outputs into README and docs/
     Docs,
     /// A private PostgreSQL with the extension: start, stop, psql, url, status
@@ -52,6 +55,7 @@ fn run(task: Task) -> Result<ExitCode> {
         Task::Setup => setup::run()?,
         Task::Test { arguments } => test::run(&arguments)?,
         Task::Ci => test::ci()?,
+        Task::Bench(options) => return bench::run(&options),
         Task::Docs => docs::run()?,
         Task::Pg { action } => return pg::run(action),
     }

@@ -30,7 +30,12 @@ impl Install {
         if !library.is_file() {
             bail!("the extension is not built at {}; run `cargo build --workspace`", library.display());
         }
-        Ok(Install { pg_config: crate::workspace::pg_config(), library, sql: crate::workspace::root().join("sql") })
+        Ok(Install::of(library))
+    }
+
+    /// The given library, with the SQL of this repository.
+    pub fn of(library: PathBuf) -> Install {
+        Install { pg_config: crate::workspace::pg_config(), library, sql: crate::workspace::root().join("sql") }
     }
 
     /// Makes the installation in `dest` (whatever was there is replaced) and returns its directory of executables.

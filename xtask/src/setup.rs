@@ -80,6 +80,13 @@ fn needs(major: u32) -> Vec<Need> {
     ]
 }
 
+/// Installs packages that one command alone needs.
+pub fn install(why: &str, packages: &[&str]) -> Result<()> {
+    eprintln!("setup: installing {} ({why})", packages.join(" "));
+    root("apt-get", &["update", "-qq"])?;
+    root("apt-get", &[&["install", "-y", "-qq", "--no-install-recommends"], packages].concat())
+}
+
 /// Whether the user brought a PostgreSQL that is not Debian's.
 fn pg_config_given() -> bool {
     workspace::pg_config() != workspace::debian_pg_config(workspace::major())
