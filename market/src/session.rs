@@ -2,6 +2,7 @@
 
 use crate::error::{Error, Result};
 use crate::time::{Nanos, TradeDate};
+use crate::trade::flags::{AUCTION_CLOSE, AUCTION_OPEN};
 use std::fmt;
 
 /// A named part of a session, in the order in which the parts follow each other. `Off` is outside every session.
@@ -186,10 +187,6 @@ impl Class {
         }
     }
 }
-
-// The two bits of a trade's flags that a session looks at; the whole list is `trade::flags`.
-const AUCTION_OPEN: u32 = 16;
-const AUCTION_CLOSE: u32 = 32;
 
 impl<'a> Session<'a> {
     /// The first open of the selected segments; `None` if the session has none of them.

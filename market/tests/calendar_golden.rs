@@ -44,21 +44,10 @@ struct Difference {
     ours: String,
 }
 
-struct Listed {
-    calendar: String,
-    peer: String,
-    dates: Vec<(TradeDate, TradeDate)>,
-    what: String,
-    theirs: String,
-    ours: String,
-    count: usize,
-    seen: usize,
-}
-
 #[test]
 fn sessions_agree_with_the_reference_packages() {
     let Some(data) = support::test_data("sessions_agree_with_the_reference_packages") else { return };
-    let mut listed = listed();
+    let mut listed = support::listed_differences();
     let mut unlisted: BTreeMap<String, Vec<String>> = BTreeMap::new();
     for (id, peer, columns) in PAIRS.into_iter().chain(NYMEX) {
         let calendar = Calendar::builtin(id).unwrap();
@@ -97,36 +86,6 @@ fn sessions_agree_with_the_reference_packages() {
         ));
     }
     assert!(report.is_empty(), "{} kinds of differences that nobody meant:\n{}", report.len(), report.join("\n"));
-}
-
-/// The differences listed in `calendars/differences.toml`.
-fn listed() -> Vec<Listed> {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("calendars/differences.toml");
-    let file: toml::Table = std::fs::read_to_string(path).unwrap().parse().unwrap();
-    let mut listed = Vec::new();
-    for row in file["difference"].as_array().unwrap() {
-        let text = |key: &str| row.get(key).and_then(|v| v.as_str()).unwrap_or_else(|| panic!("{key} in {row:?}")).to_string();
-        assert!(!text("why").is_empty() && !text("source").is_empty(), "{row:?}");
-        let dates = row["dates"].as_array().unwrap().iter().map(|dates| {
-            let dates = dates.as_str().unwrap();
-            let (first, last) = dates.split_once("..").unwrap_or((dates, dates));
-            (TradeDate::parse(first).unwrap(), TradeDate::parse(last).unwrap())
-        });
-        let dates: Vec<_> = dates.collect();
-        for peer in row["peers"].as_array().unwrap() {
-            listed.push(Listed {
-                calendar: text("calendar"),
-                peer: peer.as_str().unwrap().to_string(),
-                dates: dates.clone(),
-                what: text("what"),
-                theirs: text("theirs"),
-                ours: text("ours"),
-                count: row["count"].as_integer().unwrap() as usize,
-                seen: 0,
-            });
-        }
-    }
-    listed
 }
 
 /// How many sessions were compared, and where they differ: times on the wall clock of the trade date.
