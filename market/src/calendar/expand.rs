@@ -126,6 +126,9 @@ impl<'s> Planner<'s> {
         };
         let irregular = changed.as_ref().is_some_and(|changed| Some(changed) != regular);
         let Some(cut) = changed.as_ref().or(regular).filter(|cut| !cut.spans.is_empty()) else { return Ok(None) };
+        if !self.wall.exists(date) {
+            return Ok(None);
+        }
         let mut spans = Vec::with_capacity(cut.spans.len());
         for &(segment, open, close) in &cut.spans {
             let (open, close) = (self.wall.instant(date, open), self.wall.instant(date, close));

@@ -19,7 +19,7 @@ impl Wall {
     }
 
     /// The instant of `minutes` after midnight (wall clock) of a civil day; `minutes` may lie on other days. A time that
-    /// the clock skips moves forward by what is skipped; of a time that comes twice, the first counts.
+    /// the clock skips moves forward to the next that exists; of a time that comes twice, the first counts.
     pub(crate) fn instant(&mut self, day: TradeDate, minutes: i32) -> Nanos {
         let day = day.0.saturating_add(minutes.div_euclid(1440));
         let minutes = minutes.rem_euclid(1440);
@@ -29,6 +29,11 @@ impl Wall {
         };
         let local = i64::from(day).saturating_mul(DAY).saturating_add(i64::from(minutes) * MINUTE);
         local.saturating_sub(i64::from(offset) * SECOND)
+    }
+
+    /// Whether the zone had the civil day at all: Samoa had no 2011-12-30.
+    pub(crate) fn exists(&mut self, day: TradeDate) -> bool {
+        self.constant_offset(day.0).is_some() || self.instant(day, 0) < self.instant(day, 1440)
     }
 
     fn constant_offset(&mut self, day: i32) -> Option<i32> {
@@ -45,13 +50,14 @@ impl Wall {
 
     fn offset(&self, day: i32, minutes: i32) -> i32 {
         let mut local = civil(day, minutes);
-        // A gap is usually an hour, once a day (Samoa, December 2011): the offset before it is the one that moves forward.
-        for _ in 0..=48 {
+        // A gap is usually an hour, once a day (Samoa, December 2011). What it skips becomes its end, not a later time:
+        // so the order of wall times is the order of instants, and sessions cannot cross.
+        for skipped in 0..=48 * 60 {
             match self.tz.offset_from_local_datetime(&local) {
                 MappedLocalTime::Single(offset) | MappedLocalTime::Ambiguous(offset, _) => {
-                    return offset.fix().local_minus_utc();
+                    return offset.fix().local_minus_utc() - skipped * 60;
                 }
-                MappedLocalTime::None => local = local.checked_sub_signed(TimeDelta::hours(1)).unwrap_or(local),
+                MappedLocalTime::None => local = local.checked_add_signed(TimeDelta::minutes(1)).unwrap_or(local),
             }
         }
         0
@@ -89,7 +95,7 @@ mod tests {
         for (zone, day, minutes, expected) in [
             // New York springs forward on 2024-03-10 at 02:00 and falls back on 2024-11-03.
             ("America/New_York", "2024-03-10", 90, "2024-03-10T06:30:00Z"),
-            ("America/New_York", "2024-03-10", 150, "2024-03-10T07:30:00Z"),
+            ("America/New_York", "2024-03-10", 150, "2024-03-10T07:00:00Z"),
             ("America/New_York", "2024-03-10", 240, "2024-03-10T08:00:00Z"),
             ("America/New_York", "2024-11-03", 90, "2024-11-03T05:30:00Z"),
             ("America/New_York", "2024-11-03", 121, "2024-11-03T07:01:00Z"),
@@ -98,7 +104,7 @@ mod tests {
             ("America/Sao_Paulo", "2018-11-04", 0, "2018-11-04T03:00:00Z"),
             ("America/Sao_Paulo", "2018-11-04", 600, "2018-11-04T12:00:00Z"),
             // Apia had no 2011-12-30 at all.
-            ("Pacific/Apia", "2011-12-30", 600, "2011-12-30T20:00:00Z"),
+            ("Pacific/Apia", "2011-12-30", 600, "2011-12-30T10:00:00Z"),
             ("UTC", "2024-02-28", 2880, "2024-03-01T00:00:00Z"),
         ] {
             let mut wall = Wall::new(zone.parse().unwrap());
