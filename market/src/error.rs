@@ -9,6 +9,7 @@ pub type Result<T> = std::result::Result<T, Error>;
 /// An error with what was asked, what is allowed and what to do.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
+#[allow(missing_docs, reason = "each variant's sentence names its fields")]
 pub enum Error {
     /// No calendar, instrument, root or segment of that name; `nearest` is a name that was probably meant.
     Unknown { what: &'static str, name: String, nearest: Option<String> },

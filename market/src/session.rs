@@ -231,7 +231,7 @@ impl<'a> Session<'a> {
         let Some(first) = regular.next() else {
             return (clock, Class::Continuous);
         };
-        let (open, close) = (first.open, regular.last().unwrap_or(first).close);
+        let (open, close) = (first.open, regular.next_back().unwrap_or(first).close);
         if ts >= close && (flags & AUCTION_CLOSE != 0 || ts < self.close_auction_until) {
             (Segment::Rth, Class::Close)
         } else if ts < open && (flags & AUCTION_OPEN != 0 || ts >= self.open_auction_from) {

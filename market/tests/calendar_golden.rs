@@ -3,6 +3,8 @@
 //! `calendars/differences.toml` says where a package is wrong, why, and how often. A difference that is not listed fails,
 //! and so does a listed one that does not occur as often as it says.
 
+#![allow(clippy::unwrap_used, reason = "a test that cannot read its input has failed")]
+
 mod support;
 
 use chrono::{DateTime, TimeZone, Timelike};
@@ -28,10 +30,8 @@ const PAIRS: [(&str, &str, &[&str]); 13] = [
     ("24/7", "xc_24_7", ALL),
 ];
 /// One package covers both of our calendars, which differ in their regular hours only.
-const NYMEX: [(&str, &str, &[&str]); 2] = [
-    ("CME_METALS", "mc_CME_Globex_Energy_and_Metals", ALL),
-    ("CME_ENERGY", "mc_CME_Globex_Energy_and_Metals", ALL),
-];
+const NYMEX: [(&str, &str, &[&str]); 2] =
+    [("CME_METALS", "mc_CME_Globex_Energy_and_Metals", ALL), ("CME_ENERGY", "mc_CME_Globex_Energy_and_Metals", ALL)];
 const EDGES: &[&str] = &["open", "close"];
 const ALL: &[&str] = &["open", "close", "break_start", "break_end"];
 const EXTENDED: &[&str] = &["open", "close", "break_start", "break_end", "pre", "post"];
@@ -75,7 +75,8 @@ fn sessions_agree_with_the_reference_packages() {
     let mut report: Vec<_> = unlisted
         .into_iter()
         .map(|(kind, dates)| {
-            let shown = if dates.len() > 24 { vec![dates[0].clone(), dates[dates.len() - 1].clone()] } else { dates.clone() };
+            let shown =
+                if dates.len() > 24 { vec![dates[0].clone(), dates[dates.len() - 1].clone()] } else { dates.clone() };
             format!("{kind}: {} times: {}", dates.len(), shown.join(" "))
         })
         .collect();
@@ -108,7 +109,8 @@ fn compare(calendar: &Calendar, peer: &str, columns: &[&str], data: &Path) -> (u
     }
     let from = first.max(*theirs.keys().next().unwrap());
     let till = last.min(*theirs.keys().next_back().unwrap());
-    let ours: BTreeMap<_, _> = calendar.sessions(from, till).unwrap().map(|s| (s.trade_date, ours(&s, calendar))).collect();
+    let ours: BTreeMap<_, _> =
+        calendar.sessions(from, till).unwrap().map(|s| (s.trade_date, ours(&s, calendar))).collect();
 
     let mut differences = Vec::new();
     let mut add = |date: TradeDate, what: &str, peer: String, ours: String| {

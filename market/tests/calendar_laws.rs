@@ -1,6 +1,10 @@
 //! What holds for every calendar, instant, timeframe and selection, whatever the data says.
 
-use market::{Bucket, BucketCursor, Calendar, Segment, Segments, Session, Timeframe, TradeDate, bucket_at, buckets, group_of};
+#![allow(clippy::unwrap_used, reason = "a test that cannot read its input has failed")]
+
+use market::{
+    Bucket, BucketCursor, Calendar, Segment, Segments, Session, Timeframe, TradeDate, bucket_at, buckets, group_of,
+};
 use proptest::prelude::*;
 
 const MINUTE: i64 = 60_000_000_000;
@@ -14,7 +18,14 @@ fn calendar() -> impl Strategy<Value = Calendar> {
 
 /// Any number of breaks, any zone, half-hour summer times, sessions across midnight, odd weeks, auctions, rolls.
 fn invented() -> impl Strategy<Value = Calendar> {
-    const ZONES: [&str; 6] = ["America/Chicago", "Australia/Lord_Howe", "Africa/Casablanca", "Asia/Kolkata", "Pacific/Apia", "America/Sao_Paulo"];
+    const ZONES: [&str; 6] = [
+        "America/Chicago",
+        "Australia/Lord_Howe",
+        "Africa/Casablanca",
+        "Asia/Kolkata",
+        "Pacific/Apia",
+        "America/Sao_Paulo",
+    ];
     let edges = prop::collection::btree_set(-7 * 60..24 * 60 - 1, 2..8);
     (prop::sample::select(&ZONES[..]), edges, any::<bool>(), any::<bool>(), 1..8u8, 0..4usize).prop_map(
         |(zone, edges, futures, restart, weekdays, segment)| {
@@ -54,11 +65,11 @@ fn clock(minutes: i32) -> String {
 /// An instant of the calendar's known range, often at the edge of something.
 fn instant(calendar: &Calendar, part: u64, nudge: i64) -> i64 {
     let (from, till) = calendar.window();
-    let ts = from + (u128::from(part) * (till - from) as u128 >> 64) as i64;
+    let ts = from + ((u128::from(part) * (till - from) as u128) >> 64) as i64;
     let session = calendar.session_at(ts).unwrap();
     let edges = session.spans.iter().flat_map(|span| [span.open, span.close]).chain([session.from, session.till - 1]);
     let edge = edges.min_by_key(|edge| (edge - ts).abs()).unwrap();
-    let near = if part % 3 == 0 { ts } else { edge + nudge };
+    let near = if part.is_multiple_of(3) { ts } else { edge + nudge };
     near.clamp(from, till - 1)
 }
 
@@ -335,7 +346,8 @@ fn locating_a_trade_costs_nanoseconds() {
         let (from, _) = calendar.window();
         // A stream of trades: mostly milliseconds apart, now and then out of order, over weeks.
         let count = 4_000_000i64;
-        let instants: Vec<i64> = (0..count).map(|n| from + 10 * DAY + n * 1_300_000_000 - (n % 17) * 200_000_000).collect();
+        let instants: Vec<i64> =
+            (0..count).map(|n| from + 10 * DAY + n * 1_300_000_000 - (n % 17) * 200_000_000).collect();
         let started = std::time::Instant::now();
         let mut cursor = calendar.cursor();
         let mut sum = 0i64;
@@ -357,7 +369,9 @@ fn locating_a_trade_costs_nanoseconds() {
         let each = |time: std::time::Duration| time.as_nanos() as f64 / count as f64;
         println!(
             "{id:11} built in {built:8.2?}; a trade's date {:.1} ns, its 5m bucket {:.1} ns, its segment by binary search {:.1} ns ({sum})",
-            each(dates), each(bars), each(searched)
+            each(dates),
+            each(bars),
+            each(searched)
         );
         assert!(each(dates) < 1000.0 && built.as_millis() < 1000);
     }

@@ -300,10 +300,9 @@ impl<'t> File<'t> {
             open_auction: read("open_auction")?,
             close_auction: read("close_auction")?,
         };
-        if let Some(node) = table.get("ETH") {
-            if ["ON", "PRE", "POST"].iter().any(|key| table.contains_key(*key)) {
-                return self.at(node, "ETH is the whole session: beside it only RTH may stand, not ON, PRE or POST");
-            }
+        let beside = ["ON", "PRE", "POST"].iter().any(|key| table.contains_key(*key));
+        if let Some(node) = table.get("ETH").filter(|_| beside) {
+            return self.at(node, "ETH is the whole session: beside it only RTH may stand, not ON, PRE or POST");
         }
         for (key, window) in [("open_auction", &windows.open_auction), ("close_auction", &windows.close_auction)] {
             if let (Some(node), Some([_, _, ..])) = (table.get(key), window.as_deref()) {

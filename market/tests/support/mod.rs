@@ -2,8 +2,8 @@
 
 #![allow(dead_code)] // Each test binary uses its part.
 
-use market::TradeDate;
 use flate2::read::GzDecoder;
+use market::TradeDate;
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::Read;
@@ -59,7 +59,8 @@ pub fn listed_differences() -> Vec<Listed> {
     let file: toml::Table = std::fs::read_to_string(path).unwrap().parse().unwrap();
     let mut listed = Vec::new();
     for row in file["difference"].as_array().unwrap() {
-        let text = |key: &str| row.get(key).and_then(|v| v.as_str()).unwrap_or_else(|| panic!("{key} in {row:?}")).to_string();
+        let text =
+            |key: &str| row.get(key).and_then(|v| v.as_str()).unwrap_or_else(|| panic!("{key} in {row:?}")).to_string();
         assert!(!text("why").is_empty() && !text("source").is_empty(), "{row:?}");
         let dates = row["dates"].as_array().unwrap().iter().map(|dates| {
             let dates = dates.as_str().unwrap();
