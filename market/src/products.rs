@@ -83,3 +83,41 @@ pub(crate) fn read(text: &str) -> Result<BTreeMap<String, Product>> {
     }
     Ok(products)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::calendar::Calendar;
+
+    #[test]
+    fn the_shipped_products_read_and_their_calendars_exist() {
+        let shipped = read(FILE).unwrap();
+        assert!(shipped.len() >= 18);
+        for (root, product) in &shipped {
+            let calendar = Calendar::builtin(&product.calendar).unwrap();
+            assert_eq!(calendar.id(), product.calendar, "{root}: by its id, not an alias");
+            // Fixed point holds nine decimals.
+            let units = product.tick_size * 1e9;
+            assert!((units - units.round()).abs() < 1e-6 && units >= 1.0, "{root}");
+        }
+        // CME: half a point of gold is five ticks of 10 dollars; a point of ES is 50 dollars.
+        let value = |root: &str| product(root).map(|p| (p.tick_size * p.multiplier * 100.0).round() / 100.0);
+        assert_eq!(
+            (value("GC"), value("ES"), value("CL"), value("HG")),
+            (Some(10.0), Some(12.5), Some(10.0), Some(12.5))
+        );
+    }
+
+    #[test]
+    fn a_bad_product_names_its_line() {
+        let good = "[X]\nname = \"x\"\ncalendar = \"XNYS\"\nvenue = \"v\"\ncurrency = \"USD\"\nsource = \"s\"\n";
+        for (rest, reason) in [
+            ("tick_size = 0\nmultiplier = 1", "positive number \"tick_size\""),
+            ("tick_size = 1", "positive number \"multiplier\""),
+            ("tick_size = nan\nmultiplier = 1", "tick_size"),
+        ] {
+            let message = read(&format!("{good}{rest}\n")).unwrap_err().to_string();
+            assert!(message.starts_with("products, line 1:") && message.contains(reason), "{message}");
+        }
+    }
+}

@@ -82,6 +82,14 @@ impl Symbol {
     /// # Ok::<(), market::Error>(())
     /// ```
     pub fn parse(text: &str, near: TradeDate) -> Result<Symbol> {
+        Symbol::parse_with(text, near, |root| product(root).is_some())
+    }
+
+    /// Like [`Symbol::parse`], where the caller knows more roots than `products.toml`.
+    ///
+    /// # Errors
+    /// As [`Symbol::parse`].
+    pub fn parse_with(text: &str, near: TradeDate, is_root: impl Fn(&str) -> bool) -> Result<Symbol> {
         let symbol = text.trim();
         let legal = (1..=64).contains(&symbol.len()) && symbol.chars().all(|c| !c.is_whitespace() && !c.is_control());
         if !legal {
@@ -90,7 +98,7 @@ impl Symbol {
         if let Some(continuous) = continuous(symbol) {
             return Ok(continuous);
         }
-        Ok(contract(symbol, near).unwrap_or_else(|| Symbol::Plain(symbol.to_string())))
+        Ok(contract(symbol, near, is_root).unwrap_or_else(|| Symbol::Plain(symbol.to_string())))
     }
 
     /// The product root, for contracts and continuous futures.
@@ -118,14 +126,16 @@ fn continuous(symbol: &str) -> Option<Symbol> {
     Some(Symbol::Continuous { root: root.to_string(), rule, rank })
 }
 
-fn contract(symbol: &str, near: TradeDate) -> Option<Symbol> {
+fn contract(symbol: &str, near: TradeDate, is_root: impl Fn(&str) -> bool) -> Option<Symbol> {
     let letters = symbol.trim_end_matches(|c: char| c.is_ascii_digit());
     let year = &symbol[letters.len()..];
     let code = letters.chars().next_back()?;
     // Upper case only: `esz5` is a typo that the caller's "did you mean" answers.
     let month = month_of_code(code).filter(|_| code.is_ascii_uppercase())?;
     let root = &letters[..letters.len() - 1];
-    product(root)?;
+    if !is_root(root) {
+        return None;
+    }
     let (digits, period) = match year.len() {
         1 => (year.parse::<i32>().ok()?, 10),
         2 => (year.parse::<i32>().ok()?, 100),
@@ -158,5 +168,73 @@ impl fmt::Display for Symbol {
             Symbol::Continuous { root, rule, rank } => write!(f, "{root}.{}.{rank}", rule.letter()),
             Symbol::Plain(text) => f.write_str(text),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn symbols_read_as_traders_write_them() {
+        for (text, near, expected) in [
+            ("ESZ5", "2024-06-03", "ESZ25"),
+            ("ESZ5", "2016-01-04", "ESZ15"),
+            ("ESZ25", "1999-01-04", "ESZ25"),
+            ("ESH0", "2019-11-01", "ESH20"),
+            ("ESZ2025", "2024-06-03", "ESZ25"),
+            // Half a decade to each side: the later.
+            ("ESZ9", "2024-12-16", "ESZ29"),
+            ("GCZ13", "2013-10-07", "GCZ13"),
+            ("MGCG4", "2013-10-07", "MGCG14"),
+            ("ES.c.0", "2024-06-03", "ES.c.0"),
+            ("CL.v.1", "2024-06-03", "CL.v.1"),
+            (" SPY ", "2024-06-03", "SPY"),
+            ("BRK.B", "2024-06-03", "BRK.B"),
+            ("BTC-USD", "2024-06-03", "BTC-USD"),
+            ("ES", "2024-06-03", "ES"),
+            // No root, no such month, lower case: not a contract.
+            ("ZZZ5", "2024-06-03", "ZZZ5"),
+            ("ESA5", "2024-06-03", "ESA5"),
+            ("esz5", "2024-06-03", "esz5"),
+            ("ES.x.0", "2024-06-03", "ES.x.0"),
+            ("Z5", "2024-06-03", "Z5"),
+            ("日経", "2024-06-03", "日経"),
+        ] {
+            let near = TradeDate::parse(near).unwrap();
+            assert_eq!(Symbol::parse(text, near).unwrap().to_string(), expected, "{text} near {near}");
+        }
+        let contract = Symbol::parse("ESZ5", TradeDate::parse("2024-06-03").unwrap()).unwrap();
+        assert_eq!(contract, Symbol::Future { root: "ES".into(), month: 12, year: 2025 });
+        assert_eq!(contract.root(), Some("ES"));
+    }
+
+    #[test]
+    fn a_written_contract_reads_back() {
+        for year in 2000..2050 {
+            for month in 1..=12 {
+                let contract = Symbol::Future { root: "CL".into(), month, year };
+                let near = TradeDate::from_ymd(year, month, 1).unwrap();
+                assert_eq!(Symbol::parse(&contract.to_string(), near).as_ref(), Ok(&contract));
+                let short = format!("CL{}{}", month_code(month).unwrap(), year % 10);
+                assert_eq!(Symbol::parse(&short, near).as_ref(), Ok(&contract));
+            }
+        }
+    }
+
+    #[test]
+    fn a_symbol_that_cannot_be_one_is_refused() {
+        let near = TradeDate(0);
+        for text in ["", "   ", "A B", "A\tB", "A\u{0}", &"A".repeat(65)] {
+            assert!(Symbol::parse(text, near).is_err(), "{text:?}");
+        }
+    }
+
+    #[test]
+    fn month_codes_are_the_exchange_s() {
+        let codes: String = (1..=12).filter_map(month_code).collect();
+        assert_eq!(codes, "FGHJKMNQUVXZ");
+        assert!((0..=13).all(|month| month_code(month).is_none_or(|code| month_of_code(code) == Some(month))));
+        assert_eq!(month_of_code('A'), None);
     }
 }

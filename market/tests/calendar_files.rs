@@ -1,0 +1,183 @@
+//! Calendar files that are wrong: each mistake is named, with its line.
+
+#![allow(clippy::unwrap_used, reason = "a test that cannot read its input has failed")]
+
+use market::{Calendar, Error, ErrorKind, Segments, TradeDate};
+use proptest::prelude::*;
+
+const GOOD: &str = r#"schema = 1
+id = "X"
+tz = "America/New_York"
+known = [2024-01-01, 2024-12-31]
+[[hours]]
+days = "mon-fri"
+RTH = "09:30-16:00"
+[holidays]
+"Christmas" = "dec 25"
+[[special]]
+name = "half day"
+on = ["dec 24"]
+RTH = "09:30-13:00"
+"#;
+
+/// The file with one line replaced (or appended, for the line after the last).
+fn with(line: usize, text: &str) -> String {
+    let mut lines: Vec<&str> = GOOD.lines().collect();
+    match lines.get_mut(line - 1) {
+        Some(old) => *old = text,
+        None => lines.push(text),
+    }
+    lines.join("\n")
+}
+
+#[test]
+fn every_mistake_is_named_with_its_line() {
+    assert!(Calendar::from_toml(GOOD).is_ok());
+    for (line, text, reason) in [
+        (1, "schema = 2", "schema = 1"),
+        (1, "schema = 1.5", "whole number"),
+        (2, "id = \"a b\"", "letters"),
+        (2, "idd = \"X\"", "unknown key \"idd\"; did you mean \"id\"?"),
+        (3, "tz = \"America/NewYork\"", "did you mean \"America/New_York\"?"),
+        (3, "tz = 5", "text in quotes"),
+        (4, "known = [2024-01-01]", "known = [first date, last date]"),
+        (4, "known = [2024-12-31, 2024-01-01]", "run forward"),
+        (4, "known = [0001-01-01, 9999-12-31]", "between 1900-01-01 and 2200-01-01"),
+        (4, "known = [\"2024-01-01\", \"soon\"]", "a date such as"),
+        (3, "tz = \"America/New_York", ""),
+        (6, "days = \"mon-fry\"", "days are such as"),
+        (6, "day = \"mon\"", "unknown key \"day\"; did you mean \"days\"?"),
+        (7, "RTH = \"09:30-25:00\"", "is no window"),
+        (7, "RTH = \"16:00-09:30\"", "closes before it opens"),
+        (7, "RTH = \"09:30-12:00, 11:00-16:00\"", "do not overlap"),
+        (7, "RTH = \"09:30-16:00+9d\"", "is no window"),
+        (7, "RTH = \"é9:30-16:00\"", "is no window"),
+        (7, "RTH = 9", "text in quotes"),
+        (7, "rth = \"09:30-16:00\"", "did you mean \"RTH\"?"),
+        (9, "\"Christmas\" = \"dec 32\"", "does not begin with a date"),
+        (9, "\"Christmas\" = [\"dec 25\", 7]", "text in quotes"),
+        (9, "\"Christmas\" = \"dec 25 banana\"", "a part \"banana\""),
+        (12, "on = \"2024-02-30\"", "no such date"),
+        (13, "truncate = \"noon\"", "wall-clock time"),
+        (13, "trade_date = \"previous\"", "\"next\" is the only value"),
+        (13, "open_day = \"yes\"", "true or false"),
+    ] {
+        let found = match Calendar::from_toml(&with(line, text)) {
+            Err(e @ Error::InvalidSpec { .. }) => e,
+            other => panic!("{text}: {other:?}"),
+        };
+        assert_eq!(found.kind(), ErrorKind::InvalidInput);
+        let message = found.to_string();
+        assert!(message.contains(&format!("line {line}:")) && message.contains(reason), "{text}: {message}");
+    }
+}
+
+#[test]
+fn a_row_that_contradicts_itself_is_named() {
+    for (row, reason) in [
+        ("PRE = \"09:00-10:00\"\nRTH = \"09:30-16:00\"", "PRE and RTH overlap"),
+        ("ETH = \"17:00-1d-16:00\"\nPRE = \"08:00-09:00\"", "ETH is the whole session"),
+        ("ETH = \"09:00-16:00\"\nRTH = \"08:00-16:00\"", "may not reach beyond"),
+        ("RTH = \"09:30-16:00\"\nclose_auction = \"16:05-16:10\"", "begins when RTH closes"),
+        ("RTH = \"09:30-16:00\"\nPOST = \"16:00-20:00\"\nclose_auction = \"16:00-16:10\"", "nothing else trades in it"),
+        ("RTH = \"09:30-16:00\"\nopen_auction = \"09:00-09:15\"", "ends when RTH opens"),
+        ("RTH = \"09:30-16:00\"\nopen_auction = \"08:00-08:30, 09:00-09:30\"", "one window"),
+        ("RTH = \"09:30-12:00+1d\"", "opens before"),
+        ("RTH = \"09:30-16:00\"\nwhile = \"dst Mars/Olympus\"", "no IANA time zone"),
+        ("RTH = \"09:30-16:00\"\nwhile = \"summer\"", "while is"),
+        ("RTH = \"09:30-16:00\"\nroll = \"late\"", "wall-clock time"),
+        ("", "needs a window"),
+    ] {
+        let file = GOOD.replace("RTH = \"09:30-16:00\"\n", &format!("{row}\n"));
+        let message = Calendar::from_toml(&file).unwrap_err().to_string();
+        assert!(message.contains("line") && message.contains(reason), "{row}: {message}");
+    }
+    let closed = GOOD.replace("mon-fri", "sun").replace("2024-12-31", "2024-01-05");
+    assert!(Calendar::from_toml(&closed).unwrap_err().to_string().contains("holds no session"));
+    let empty = Calendar::from_toml("").unwrap_err().to_string();
+    assert!(empty.contains("the key \"schema\" is missing"), "{empty}");
+}
+
+#[test]
+fn regimes_seasons_and_forced_days() {
+    let calendar = Calendar::from_toml(
+        r#"
+schema = 1
+id = "ODD"
+tz = "America/Sao_Paulo"
+known = [2024-01-01, 2024-12-31]
+week_start = "sun"
+grace_minutes = 5
+[[hours]]
+days = "mon-fri"
+while = "dst America/New_York"
+RTH = "10:00-17:00"
+[[hours]]
+days = "mon-fri"
+while = "std America/New_York"
+RTH = "10:00-17:55"
+roll = "20:00"
+[holidays]
+"Republic Day" = "nov 15"
+[[special]]
+name = "festival of lights"
+on = "2024-11-02"
+open_day = true
+RTH = "18:00-19:00"
+[[special]]
+name = "carnival"
+on = "2024-02-14"
+RTH = "13:00-17:55"
+[[special]]
+name = "late report"
+class = "outage"
+on = "2024-02-15"
+RTH = "12:00-17:55"
+"#,
+    )
+    .unwrap();
+    let session = |date: &str| calendar.session(TradeDate::parse(date).unwrap()).unwrap();
+    let hours = |date: &str| {
+        session(date).map(|s| (s.close(Segments::RTH).unwrap() - s.open(Segments::RTH).unwrap()) / 60_000_000_000)
+    };
+    assert_eq!(hours("2024-07-01"), Some(420), "New York's summer");
+    assert_eq!(hours("2024-01-02"), Some(475), "New York's winter");
+    assert_eq!(hours("2024-11-15"), None, "holiday");
+    assert_eq!(calendar.closure(TradeDate::parse("2024-11-15").unwrap()).unwrap(), Some("Republic Day"));
+    assert_eq!(hours("2024-11-02"), Some(60), "a Saturday session");
+    assert_eq!(session("2024-11-02").map(|s| (s.irregular, s.note)), Some((true, "festival of lights")));
+    assert_eq!(hours("2024-02-14"), Some(295), "late open");
+    assert_eq!(session("2024-02-15").map(|s| (s.irregular, s.note)), Some((false, "")), "outages are not scheduled");
+    // In winter the declared roll, 20:00 local; in summer an hour after the close.
+    assert_eq!(market::time::format_instant(session("2024-01-02").unwrap().till), "2024-01-02T23:00:00Z");
+    assert_eq!(market::time::format_instant(session("2024-07-01").unwrap().till), "2024-07-01T21:00:00Z");
+    assert_eq!((calendar.week_start(), calendar.grace()), (chrono::Weekday::Sun, 300_000_000_000));
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 600, failure_persistence: None, ..ProptestConfig::default() })]
+
+    /// A file with bytes knocked out, doubled or replaced reads or is refused; it never panics.
+    #[test]
+    fn a_mangled_file_reads_or_is_refused(
+        id in prop::sample::select(Calendar::builtin_ids()),
+        cuts in prop::collection::vec((any::<prop::sample::Index>(), 0..12usize, "[ -~éñ\n]{0,6}"), 1..4),
+    ) {
+        let mut text: Vec<char> = Calendar::builtin(id).unwrap().toml().chars().collect();
+        for (at, len, new) in cuts {
+            let at = at.index(text.len());
+            let end = (at + len).min(text.len());
+            text.splice(at..end, new.chars());
+        }
+        let text: String = text.into_iter().collect();
+        match Calendar::from_toml(&text) {
+            Ok(calendar) => prop_assert!(calendar.filing(0).from <= 0),
+            Err(e) => prop_assert_eq!(e.kind(), ErrorKind::InvalidInput),
+        }
+    }
+
+    #[test]
+    fn any_text_reads_or_is_refused(text in "\\PC{0,200}") {
+        prop_assert!(Calendar::from_toml(&text).is_err());
+    }
+}
