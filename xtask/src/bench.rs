@@ -185,7 +185,7 @@ fn load(
     let (server_before, client_before) = (server_cpu(server)?, children_cpu()?);
     let start = Instant::now();
     let mut command = Command::new(ingest);
-    command.args(["load", "--db", &server.url(database), "--format", format]).args(mapping(format)).arg(file);
+    command.args(["load", "--db", &server.url(database), "--format", format]).arg(file);
     check(&mut command, "ingest failed")?;
     Ok(Load {
         what: format,
@@ -194,11 +194,6 @@ fn load(
         client_cpu: children_cpu()? - client_before,
         server_cpu: server_cpu(server)? - server_before,
     })
-}
-
-/// How the columns of gen.py's files are told to `ingest`.
-fn mapping(_format: &str) -> &'static [&'static str] {
-    &["--seq-column", "trade_id"]
 }
 
 /// Bytes on disk of blocks, bars and summaries, with TOAST and indexes.
