@@ -58,7 +58,6 @@ fn needs(major: u32) -> Vec<Need> {
     let headers = format!("postgresql-server-dev-{major}");
     let file = |path: String| Path::new(&path).exists();
     vec![
-        need("C compiler and linker", on_path("cc"), &["gcc", "libc6-dev"]),
         need("finds libraries for the build", on_path("pkg-config"), &["pkg-config"]),
         need(
             "TLS to databases and exchanges",
@@ -138,9 +137,11 @@ fn root(program: &str, arguments: &[&str]) -> Result<()> {
     }
     // A package that asks questions would wait for ever where nobody answers.
     command.args(["DEBIAN_FRONTEND=noninteractive", program]).args(arguments);
-    let status = command.stdout(Stdio::null()).status()?;
-    if !status.success() {
-        bail!("failed ({status}): {program} {}", arguments.join(" "));
+    // Packages chatter; what they said matters only when they fail. sudo asks for its password on the terminal itself.
+    let out = command.stdin(Stdio::null()).output()?;
+    if !out.status.success() {
+        let said = [out.stdout, out.stderr].concat();
+        bail!("{program} {} failed ({}):\n{}", arguments.join(" "), out.status, String::from_utf8_lossy(&said));
     }
     Ok(())
 }
