@@ -158,9 +158,9 @@ pub struct Creating {
     /// `--currency`.
     pub currency: Option<String>,
     /// `--tick-size`.
-    pub tick_size: Option<f64>,
+    pub tick_size: Option<String>,
     /// `--multiplier`.
-    pub multiplier: Option<f64>,
+    pub multiplier: Option<String>,
 }
 
 /// What `put_trades` did with a session.
@@ -230,7 +230,7 @@ impl Db {
         self.client
             .execute(
                 "SELECT market.add_instrument(symbol => $1::text, calendar => $2::text, venue => $3::text, kind => $4::text, \
-                 currency => $5::text, tick_size => $6::float8, multiplier => $7::float8)",
+                 currency => $5::text, tick_size => $6::text::numeric, multiplier => $7::text::numeric)",
                 &[&text, &calendar, &venue, &d.kind, &creating.currency, &creating.tick_size, &creating.multiplier],
             )
             .await

@@ -13,7 +13,9 @@ pub mod error;
 pub mod feed;
 pub mod input;
 pub mod lines;
+pub mod live;
 pub mod load;
 pub mod route;
+pub mod simulate;
 
 pub use error::{Error, Result};
