@@ -1,6 +1,7 @@
 //! `cargo xtask COMMAND`: the developer's one door, the same on a laptop and in CI.
 
 mod bench;
+mod demo;
 mod docs;
 mod pg;
 mod setup;
@@ -21,6 +22,8 @@ struct Options {
 enum Task {
     /// Install the system packages the build needs, saying which and why; nothing happens when all are present
     Setup,
+    /// From nothing to bars: set-up, a private PostgreSQL, trades, early closes, late trades, an answer to a question
+    Demo,
     /// Build everything, start a private server and run every test
     Test {
         /// What `cargo test` is given, such as -p market or -- early_close
@@ -53,6 +56,7 @@ fn main() -> ExitCode {
 fn run(task: Task) -> Result<ExitCode> {
     match task {
         Task::Setup => setup::run()?,
+        Task::Demo => demo::run()?,
         Task::Test { arguments } => test::run(&arguments)?,
         Task::Ci => test::ci()?,
         Task::Bench(options) => return bench::run(&options),

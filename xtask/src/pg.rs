@@ -23,14 +23,21 @@ pub enum Action {
     },
     /// Stop the server; its data stays
     Stop,
-    /// A psql prompt in database `market`; arguments go to psql
+    /// A psql prompt; arguments go to psql
     Psql {
+        /// Another database than the one for your own data
+        #[arg(long, default_value = DATABASE)]
+        database: String,
         /// What psql is given, such as -c 'SELECT 1'
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         arguments: Vec<String>,
     },
-    /// Print the connection URL of database `market` and nothing else
-    Url,
+    /// Print the connection URL and nothing else
+    Url {
+        /// Another database than the one for your own data
+        #[arg(long, default_value = DATABASE)]
+        database: String,
+    },
     /// Say whether the server runs, and where it lives
     Status,
 }
@@ -49,14 +56,14 @@ pub fn run(action: Action) -> Result<ExitCode> {
             server.stop()?;
             eprintln!("stopped");
         }
-        Action::Psql { arguments } => {
+        Action::Psql { database, arguments } => {
             running(&server)?;
-            let status = server.psql(DATABASE)?.args(arguments).status()?;
+            let status = server.psql(&database)?.args(arguments).status()?;
             return Ok(ExitCode::from(status.code().unwrap_or(2) as u8));
         }
-        Action::Url => {
+        Action::Url { database } => {
             running(&server)?;
-            println!("{}", server.url(DATABASE));
+            println!("{}", server.url(&database));
         }
         Action::Status if server.is_running() => {
             println!("running in {}", server.dir().display());
