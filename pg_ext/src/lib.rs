@@ -5,10 +5,12 @@
 ::pgrx::pg_module_magic!();
 
 mod add_instrument;
+mod aggregate;
 mod calendar;
 mod error;
 mod fmgr;
 mod instrument;
+mod numeric;
 mod reference;
 mod spi;
 mod time;
