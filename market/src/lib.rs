@@ -24,7 +24,7 @@ pub mod trade;
 
 pub use bar::{Bar, BarBuilder, KeyedBar};
 pub use bucket::{Bucket, BucketCursor, bucket_at, buckets, group_of};
-pub use calendar::{Calendar, Cursor, Filing};
+pub use calendar::{Calendar, Change, Cursor, Filing};
 pub use digest::{Digest, digest};
 pub use error::{Error, ErrorKind, Result};
 pub use instrument::Kind;

@@ -154,6 +154,37 @@ RTH = "12:00-17:55"
     assert_eq!((calendar.week_start(), calendar.grace()), (chrono::Weekday::Sun, 300_000_000_000));
 }
 
+/// Shanghai's night sessions: Friday 21:00 belongs to Monday, and before a holiday there is none.
+#[test]
+fn a_night_session_belongs_to_the_next_session() {
+    let calendar = Calendar::from_toml(
+        r#"
+schema = 1
+id = "XSGE"
+tz = "Asia/Shanghai"
+known = [2024-01-01, 2024-12-31]
+[[hours]]
+days = "mon-fri"
+ETH = "21:00-1s-02:30-1s+1d, 09:00-10:15, 10:30-11:30, 13:30-15:00"
+RTH = "09:00-15:00"
+[holidays]
+"National Day" = "2024-10-01..2024-10-07"
+"#,
+    )
+    .unwrap();
+    let opens = |date: &str| {
+        let session = calendar.session(TradeDate::parse(date).unwrap()).unwrap().unwrap();
+        (market::time::format_instant(session.open(Segments::ETH).unwrap()), session.spans.len())
+    };
+    assert_eq!(opens("2024-09-26"), ("2024-09-25T13:00:00Z".into(), 4));
+    assert_eq!(opens("2024-09-30"), ("2024-09-27T13:00:00Z".into(), 4), "Friday night belongs to Monday");
+    assert_eq!(opens("2024-10-08"), ("2024-10-08T01:00:00Z".into(), 3), "no night before the holiday");
+    // Friday night is Monday's, Saturday 02:29 as well; the weekend follows it.
+    let saturday = 1_727_461_740_000_000_000; // 2024-09-28 02:29 in Shanghai
+    assert_eq!(calendar.trade_date(saturday), TradeDate::parse("2024-09-30"));
+    assert_eq!(calendar.segment(saturday), Ok(market::Segment::On));
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { cases: 600, failure_persistence: None, ..ProptestConfig::default() })]
 

@@ -1,11 +1,14 @@
 //! From rules to sessions: the days of a calendar file as instants in flat arrays.
 
-use super::spec::{Hours, Minutes, Spec, Windows, cut};
+use super::spec::{Hours, Minutes, PREVIOUS_SESSION, Spec, Windows, cut};
 use super::zone::{Wall, is_summer};
 use crate::error::{Error, Result};
 use crate::session::{Segment, Span};
 use crate::time::{HOUR, Nanos, TradeDate};
 use chrono::Datelike;
+
+/// How many days away a neighbouring session is looked for.
+const NEIGHBOURHOOD: i32 = 14;
 
 /// A calendar's sessions in time order, laid out for binary search.
 #[derive(Debug, Default)]
@@ -92,7 +95,8 @@ struct Cut {
 impl<'s> Planner<'s> {
     /// A planner for the days `first..=last`.
     pub(crate) fn new(spec: &'s Spec, first: TradeDate, last: TradeDate) -> Result<Planner<'s>> {
-        let (first, last) = (first.max(spec.known.0), last.min(spec.known.1));
+        // The day before the first asks for its previous session.
+        let (first, last) = (first.plus(-NEIGHBOURHOOD).max(spec.known.0), last.min(spec.known.1));
         let mut holidays = Vec::new();
         for (index, (_, rules)) in spec.holidays.iter().enumerate() {
             rules.iter().for_each(|rule| rule.dates(first, last, |date| holidays.push((date, index as u32))));
@@ -115,7 +119,7 @@ impl<'s> Planner<'s> {
         let specials = &self.specials[self.specials.partition_point(|(day, _)| *day < date)..];
         let count = specials.iter().take_while(|(day, _)| *day == date).count();
         let specials: Vec<u32> = specials[..count].iter().map(|(_, index)| *index).collect();
-        let forced = specials.iter().any(|index| self.spec.specials[*index as usize].open_day);
+        let forced = self.is_forced(date);
         if (row.is_none() || self.holiday(date).is_some()) && !forced {
             return Ok(None);
         }
@@ -130,8 +134,17 @@ impl<'s> Planner<'s> {
             return Ok(None);
         }
         let mut spans = Vec::with_capacity(cut.spans.len());
+        // Asked for once a day at most, and by few calendars.
+        let night = cut.spans.first().filter(|(_, open, _)| *open < PREVIOUS_SESSION / 2);
+        let previous = night.and_then(|_| self.previous_session(date));
         for &(segment, open, close) in &cut.spans {
-            let (open, close) = (self.wall.instant(date, open), self.wall.instant(date, close));
+            let (day, from) = match (open < PREVIOUS_SESSION / 2, previous) {
+                (false, _) => (date, 0),
+                (true, Some(previous)) => (previous, PREVIOUS_SESSION),
+                (true, None) => continue,
+            };
+            let end = if close < PREVIOUS_SESSION / 2 { (day, close - from) } else { (date, close) };
+            let (open, close) = (self.wall.instant(day, open - from), self.wall.instant(end.0, end.1));
             // A window inside the hour that the clock skips is empty.
             if open < close {
                 spans.push(Span { segment, open, close });
@@ -157,6 +170,28 @@ impl<'s> Planner<'s> {
             specials,
             irregular: irregular || forced,
         }))
+    }
+
+    /// The day whose night session belongs to a date: the session before it, unless a holiday lies between, before which
+    /// there is no night session.
+    fn previous_session(&self, date: TradeDate) -> Option<TradeDate> {
+        for back in 1..=NEIGHBOURHOOD {
+            let day = date.plus(-back);
+            match (self.row(day), self.holiday(day)) {
+                _ if self.is_forced(day) => return Some(day),
+                (Some(_), Some(_)) => return None,
+                (Some(_), None) => return Some(day),
+                (None, _) => {}
+            }
+        }
+        None
+    }
+
+    /// Whether a special makes a session of a day, whatever its weekday.
+    fn is_forced(&self, date: TradeDate) -> bool {
+        let specials = &self.specials[self.specials.partition_point(|(day, _)| *day < date)..];
+        let mut specials = specials.iter().take_while(|(day, _)| *day == date);
+        specials.any(|(_, index)| self.spec.specials[*index as usize].open_day)
     }
 
     /// The holiday that falls on a date.
@@ -252,7 +287,6 @@ impl Cut {
 impl Grid {
     /// All sessions of the known range. A neighbour beyond each end, projected, bounds the first and last storage windows.
     pub(crate) fn new(spec: &Spec) -> Result<Grid> {
-        const NEIGHBOURHOOD: i32 = 14;
         let (first, last) = spec.known;
         let mut planner = Planner::new(spec, first, last)?;
         let mut grid = Grid { notes: vec![String::new()], ..Grid::default() };

@@ -6,6 +6,7 @@
 
 mod builtin;
 mod cursor;
+mod diff;
 mod expand;
 mod filing;
 mod rule;
@@ -13,6 +14,7 @@ mod spec;
 mod zone;
 
 pub use cursor::Cursor;
+pub use diff::Change;
 pub use filing::Filing;
 
 use crate::error::{Error, Result};

@@ -11,8 +11,12 @@ use std::ops::Range;
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
-/// Minutes after midnight (wall clock) of the trade date's civil day; negative on the day before.
+/// Minutes after midnight (wall clock) of the trade date's civil day; negative on the day before. Times that count from
+/// the previous session's day (`21:00-1s`) lie below [`PREVIOUS_SESSION`]` / 2`, so that they sort before all others.
 pub(crate) type Minutes = i32;
+
+/// What is added to a time of the previous session's day.
+pub(crate) const PREVIOUS_SESSION: Minutes = -1_000_000;
 
 /// What a calendar file says.
 #[derive(Clone, Debug)]
@@ -477,23 +481,24 @@ pub(crate) fn cut(eth: &[(Minutes, Minutes)], rth: Option<(Minutes, Minutes)>) -
     spans
 }
 
-const TIME: &str = "a wall-clock time such as \"09:30\", \"17:00-1d\" or \"00:00+1d\" is expected";
+const TIME: &str = "a wall-clock time such as \"09:30\", \"17:00-1d\", \"00:00+1d\" or \"21:00-1s\" is expected";
 
-/// `17:00-1d`: at most three days before or after.
+/// `09:30`, `17:00-1d` (at most three days before or after), `21:00-1s` (on the previous session's day), `02:30-1s+1d`.
 fn minutes(text: &str) -> Option<Minutes> {
-    let (time, offset) = match text.get(5..) {
-        Some("") => (text, 0),
-        Some(offset) => {
-            let days = offset.strip_suffix('d').filter(|_| offset.starts_with(['+', '-']))?.parse::<i32>().ok()?;
-            (text.get(..5)?, days)
-        }
-        None => return None,
+    let (time, offset) = (text.get(..5)?, text.get(5..)?);
+    let (base, offset) = match offset.strip_prefix("-1s") {
+        Some(offset) => (PREVIOUS_SESSION, offset),
+        None => (0, offset),
+    };
+    let days = match offset {
+        "" => 0,
+        _ => offset.strip_suffix('d').filter(|_| offset.starts_with(['+', '-']))?.parse().ok()?,
     };
     let (hour, minute) = time.split_once(':')?;
     let number = |text: &str| text.parse::<i32>().ok().filter(|_| text.len() == 2 && !text.starts_with('+'));
     let (hour, minute) = (number(hour)?, number(minute)?);
-    let legal = hour < 24 && minute < 60 && (-3..=3).contains(&offset);
-    legal.then_some(hour * 60 + minute + offset * 1440)
+    let legal = hour < 24 && minute < 60 && (-3..=3).contains(&days);
+    legal.then_some(base + hour * 60 + minute + days * 1440)
 }
 
 /// `17:00-1d-15:15, 15:30-16:00`.
