@@ -185,6 +185,22 @@ RTH = "09:00-15:00"
     assert_eq!(calendar.segment(saturday), Ok(market::Segment::On));
 }
 
+#[test]
+fn the_examples_in_the_readme_are_calendars() {
+    let readme = include_str!("../calendars/README.md");
+    let examples: Vec<&str> =
+        readme.split("```toml\n").skip(1).filter_map(|rest| rest.split_once("```")).map(|(code, _)| code).collect();
+    assert_eq!(examples.len(), 2);
+    for example in &examples {
+        Calendar::from_toml(example).unwrap_or_else(|e| panic!("{e}"));
+    }
+    let futures = Calendar::from_toml(examples[1]).unwrap();
+    let session = |date: &str| futures.session(TradeDate::parse(date).unwrap()).unwrap();
+    assert_eq!(session("2024-06-01").map(|s| s.note), Some("Saturday test session"));
+    assert_eq!(session("2024-06-03").map(|s| s.irregular), Some(false));
+    assert_eq!(session("2024-09-02").map(|s| s.clearing_date), Some(TradeDate::parse("2024-09-03").unwrap()));
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { cases: 600, failure_persistence: None, ..ProptestConfig::default() })]
 
