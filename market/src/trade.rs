@@ -387,7 +387,8 @@ impl LiveRows {
     }
 
     /// Sorts by identity and leaves one row of each: a bust outranks a correction, a correction outranks a trade, and of
-    /// equal rank the one pushed last counts for corrections, the first for trades.
+    /// equal rank the one pushed last counts for corrections, the one received first for trades (of those the one with the
+    /// smallest content, so that the order of rows in a table does not matter).
     pub fn settle(&mut self) {
         let rank = |op: Op| match op {
             Op::Bust => 0u8,
@@ -399,8 +400,9 @@ impl LiveRows {
         }
         let mut order: Vec<usize> = (0..self.len()).collect();
         order.sort_by_key(|&i| {
-            let op = self.ops[i];
-            (self.trades.key(i), rank(op), if op == Op::Correction { usize::MAX - i } else { i })
+            let (op, t) = (self.ops[i], self.trades.get(i));
+            let last_first = if op == Op::Correction { usize::MAX - i } else { 0 };
+            (t.key(), rank(op), last_first, t.ts_recv, t.price, t.size, t.flags)
         });
         let mut settled = LiveRows { trades: Trades::with_capacity(order.len()), ops: Vec::with_capacity(order.len()) };
         for i in order {
@@ -430,7 +432,8 @@ impl LiveRows {
 /// A sealed page as readers see it: corrections over live rows over blocks, by identity, appended to `out` in order.
 ///
 /// `page` is sorted, `live` is settled, and `range` are the live rows that fall on this page: those up to its last
-/// identity that no earlier page took. A live trade replaces the sealed one of the same identity.
+/// identity that no earlier page took. A sealed trade stays where a live one has the same identity: only corrections change
+/// what is stored, so that sealing changes no answer.
 pub fn overlay(page: &Trades, live: &LiveRows, range: Range<usize>, out: &mut Trades) {
     out.reserve(page.len() + range.len());
     let mut at = 0;
@@ -439,12 +442,13 @@ pub fn overlay(page: &Trades, live: &LiveRows, range: Range<usize>, out: &mut Tr
         let till = at + partition(at, page.len(), |k| page.key(k) < key);
         out.append_range(page, at..till);
         at = till;
-        if at < page.len() && page.key(at) == key {
-            at += 1;
+        let sealed = at < page.len() && page.key(at) == key;
+        match live.ops[i] {
+            Op::Trade if sealed => out.push(page.get(at)),
+            Op::Trade | Op::Correction => out.push(live.trades.get(i)),
+            Op::Bust => {}
         }
-        if live.ops[i] != Op::Bust {
-            out.push(live.trades.get(i));
-        }
+        at += usize::from(sealed);
     }
     out.append_range(page, at..page.len());
 }
@@ -473,7 +477,7 @@ mod tests {
     }
 
     #[test]
-    fn corrections_outrank_live_rows_and_live_rows_outrank_blocks() {
+    fn corrections_outrank_blocks_and_blocks_outrank_live_rows() {
         let page = trades(&[(1, 1, 10), (2, 2, 20), (3, 3, 30), (4, 4, 40)]);
         let mut live = LiveRows::default();
         live.push(trade(3, 3, 31), Op::Trade);
@@ -486,7 +490,7 @@ mod tests {
         live.settle();
         let mut out = Trades::new();
         overlay(&page, &live, 0..live.len(), &mut out);
-        assert_eq!(out, trades(&[(1, 1, 10), (2, 2, 22), (2, 5, 25), (3, 3, 31)]));
+        assert_eq!(out, trades(&[(1, 1, 10), (2, 2, 22), (2, 5, 25), (3, 3, 30)]));
     }
 
     #[test]

@@ -244,3 +244,18 @@ impl Rows {
         self.context
     }
 }
+
+/// A row value of the function's declared OUT columns, none NULL.
+///
+/// # Safety
+/// `fc` is the call's own, of a function with as many OUT columns as `values`.
+pub unsafe fn record(fc: FunctionCallInfo, values: &mut [Datum]) -> Datum {
+    let mut desc: pg_sys::TupleDesc = std::ptr::null_mut();
+    if pg_sys::get_call_result_type(fc, std::ptr::null_mut(), &mut desc) != pg_sys::TypeFuncClass::TYPEFUNC_COMPOSITE {
+        error!("a row type is needed: write SELECT * FROM function(...)");
+    }
+    let desc = pg_sys::BlessTupleDesc(desc);
+    let mut nulls = vec![false; values.len()];
+    let tuple = pg_sys::heap_form_tuple(desc, values.as_mut_ptr(), nulls.as_mut_ptr());
+    pg_sys::HeapTupleHeaderGetDatum((*tuple).t_data)
+}

@@ -11,6 +11,14 @@ mod error;
 mod fmgr;
 mod instrument;
 mod numeric;
+mod query;
 mod reference;
 mod spi;
+mod store;
 mod time;
+
+/// Called by PostgreSQL when it loads the library into a backend.
+#[pgrx::pg_guard]
+pub extern "C-unwind" fn _PG_init() {
+    query::define_settings();
+}

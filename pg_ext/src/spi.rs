@@ -97,6 +97,13 @@ impl Arg {
     pub fn bytea(v: &[u8]) -> Arg {
         Arg::new(pg_sys::BYTEAOID, crate::fmgr::varlena(v))
     }
+
+    /// Frees a `text` or `bytea` parameter early; big ones would pile up until SPI finishes.
+    pub fn free(self) {
+        debug_assert!(self.type_oid == pg_sys::BYTEAOID || self.type_oid == pg_sys::TEXTOID);
+        // SAFETY: `text` and `bytea` allocated it, and the statement that used it is over.
+        unsafe { pg_sys::pfree(self.value.cast_mut_ptr()) }
+    }
 }
 
 /// An open SPI connection.

@@ -45,6 +45,16 @@ pub fn micros(ts: Nanos) -> i64 {
     micros_and_ns(ts).0
 }
 
+/// As `micros`, for the ends of ranges: the ends of time become infinities.
+#[inline]
+pub fn micros_floor(ts: Nanos) -> i64 {
+    match ts {
+        Nanos::MIN => i64::MIN,
+        Nanos::MAX => i64::MAX,
+        _ => micros(ts),
+    }
+}
+
 /// A `date` datum as a trade date; infinities become the ends of the range.
 #[inline]
 pub fn trade_date(pg_days: i32) -> TradeDate {

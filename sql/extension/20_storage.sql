@@ -105,6 +105,7 @@ CREATE TABLE market.session_bars (
   revision          int4 NOT NULL DEFAULT 0,
   calendar_version  int4 NOT NULL,
   digest            int8 NOT NULL,
+  mergeable         boolean NOT NULL,
   sealed_at         timestamptz NOT NULL DEFAULT pg_catalog.now(),
   PRIMARY KEY (instrument_id, trade_date, segment)
 );
@@ -113,6 +114,7 @@ COMMENT ON COLUMN market.session_bars.notional IS 'Exact sum of price times size
 COMMENT ON COLUMN market.session_bars.trades IS 'Trades that count for volume.';
 COMMENT ON COLUMN market.session_bars.priced IS 'Trades that count for prices; 0 means open, high, low and close are NULL.';
 COMMENT ON COLUMN market.session_bars.state IS 'provisional, final, or revised (sealed again after it was final).';
+COMMENT ON COLUMN market.session_bars.mergeable IS 'Whether bars of several segments or sessions may be made of this one; else they are made of minute bars.';
 COMMENT ON COLUMN market.session_bars.digest IS 'Hash of the session''s trades, the same on each of its rows.';
 SELECT pg_catalog.pg_extension_config_dump('market.session_bars', '');
 

@@ -1,0 +1,668 @@
+//! `session_ohlc`: bars of one or many symbols, right at once after a late row.
+
+use super::read::{self, Loaded, Overlay, Source};
+use crate::error::{OrRaise, raise_with};
+use crate::fmgr::{Bytes, Rows, arg, arg_option, arg_text, float8, float8_of, int8, null, text, text_array, varlena};
+use crate::instrument::{self, Instrument};
+use crate::spi::{self, Arg, Conn, Mode};
+use crate::{plans, time, v1};
+use market::block::Core;
+use market::minute::{MinuteBar, decode_minutes};
+use market::ohlc::{Answer, Fill, OhlcRequest, SessionBar, SessionFold};
+use market::{Bar, Calendar, LiveRows, Nanos, Segments, Session, Timeframe, TradeDate, money};
+use pgrx::pg_sys::{self, Datum, FunctionCallInfo};
+use pgrx::prelude::*;
+use std::collections::HashMap;
+
+plans!(MINUTES, SUMMARIES, STATES);
+v1!(
+    session_ohlc_texts => pg_finfo_session_ohlc_texts,
+    session_ohlc_symbols_texts => pg_finfo_session_ohlc_symbols_texts,
+    session_ohlc_dates => pg_finfo_session_ohlc_dates,
+    session_ohlc_instants => pg_finfo_session_ohlc_instants,
+    session_ohlc_symbols_dates => pg_finfo_session_ohlc_symbols_dates,
+    session_ohlc_symbols_instants => pg_finfo_session_ohlc_symbols_instants,
+);
+
+/// What is asked for of every symbol; segments default to the calendar's main ones.
+struct Ask {
+    timeframe: Timeframe,
+    segments: Option<Segments>,
+    fill: Fill,
+    when: When,
+}
+
+/// The range of an answer.
+#[derive(Clone, Copy)]
+enum When {
+    /// Trade dates, both included.
+    Dates(TradeDate, TradeDate),
+    /// Instants, half-open.
+    Instants(Nanos, Nanos),
+}
+
+/// How the range's ends are declared in SQL.
+#[derive(Clone, Copy, PartialEq)]
+enum Ends {
+    Dates,
+    Instants,
+    /// Literals: two dates such as 2025-11-28 are trade dates, anything else are instants.
+    Texts,
+}
+
+/// A literal as an instant, as PostgreSQL reads it.
+fn instant_of(literal: &str) -> Nanos {
+    let Ok(literal) = std::ffi::CString::new(literal) else {
+        crate::store::invalid("session_ohlc: a date has a zero byte in it", "use dates such as 2025-11-28 or instants")
+    };
+    // SAFETY: timestamptz_in takes a C string, an oid and a modifier, and returns by value.
+    let micros = unsafe {
+        pg_sys::OidInputFunctionCall(
+            pg_sys::F_TIMESTAMPTZ_IN.into(),
+            literal.as_ptr().cast_mut(),
+            pg_sys::InvalidOid,
+            -1,
+        )
+    };
+    time::nanos_clamped(micros.value() as i64)
+}
+
+fn unsupported(what: &str, hint: &str) -> ! {
+    raise_with(
+        PgSqlErrorCode::ERRCODE_FEATURE_NOT_SUPPORTED,
+        &format!("session_ohlc: {what} is not supported yet"),
+        hint,
+    )
+}
+
+impl Ask {
+    /// Reads (symbol, timeframe, first, last, segments, fill, known_at, clock, day).
+    unsafe fn read(fc: FunctionCallInfo, ends: Ends) -> Ask {
+        for (i, name) in [(0, "symbol"), (1, "timeframe"), (2, "first"), (3, "last")] {
+            if arg_option(fc, i).is_none() {
+                crate::store::invalid(
+                    &format!("session_ohlc: {name} is NULL"),
+                    "name a symbol, a timeframe such as 5m, and a first and a last date",
+                )
+            }
+        }
+        let optional = |i| arg_option(fc, i).map(|d| text(d));
+        if arg_option(fc, 6).is_some() {
+            unsupported("known_at", "leave it out: bars are of everything known now")
+        }
+        match optional(7).as_deref() {
+            None | Some("event") => {}
+            Some("recv") => unsupported("clock => 'recv'", "leave it out: bars are by event time"),
+            Some(other) => crate::store::invalid(&format!("invalid clock \"{other}\""), "use event"),
+        }
+        match optional(8).as_deref() {
+            None | Some("trade") => {}
+            Some("clearing") => unsupported("day => 'clearing'", "leave it out: days are trade dates"),
+            Some(other) => crate::store::invalid(&format!("invalid day \"{other}\""), "use trade"),
+        }
+        let (a, z) = (arg(fc, 2).value(), arg(fc, 3).value());
+        let when = match ends {
+            Ends::Dates => When::Dates(time::trade_date(a as i32), time::trade_date(z as i32)),
+            Ends::Instants => When::Instants(time::nanos_clamped(a as i64), time::nanos_clamped(z as i64)),
+            Ends::Texts => {
+                let (a, z) = (arg_text(fc, 2), arg_text(fc, 3));
+                match (TradeDate::parse(&a), TradeDate::parse(&z)) {
+                    (Ok(first), Ok(last)) => When::Dates(first, last),
+                    _ => When::Instants(instant_of(&a), instant_of(&z)),
+                }
+            }
+        };
+        let backwards = match when {
+            When::Dates(first, last) => first > last,
+            When::Instants(first, last) => first > last,
+        };
+        if backwards {
+            crate::store::invalid(
+                "session_ohlc: the first date is after the last",
+                "name the earlier one first; dates are both included, instants half-open",
+            )
+        }
+        Ask {
+            timeframe: Timeframe::parse(&arg_text(fc, 1)).or_raise(),
+            segments: optional(4).map(|s| Segments::parse(&s).or_raise()),
+            fill: optional(5).map_or(Fill::None, |f| Fill::parse(&f).or_raise()),
+            when,
+        }
+    }
+
+    /// A date near which a symbol such as `ESZ5` is meant.
+    fn near(&self) -> TradeDate {
+        match self.when {
+            When::Dates(_, last) => last,
+            When::Instants(Nanos::MIN, Nanos::MAX) => instrument::today(),
+            When::Instants(first, Nanos::MAX) => TradeDate(first.div_euclid(market::time::DAY) as i32),
+            When::Instants(_, last) => TradeDate(last.div_euclid(market::time::DAY) as i32),
+        }
+    }
+
+    /// The request of one calendar and its trade dates; `None` if no session can have a bar in the range.
+    fn on(&self, calendar: &Calendar) -> Option<(OhlcRequest, TradeDate, TradeDate)> {
+        let (first, last, range) = match self.when {
+            When::Dates(first, last) => (first, last, OhlcRequest::EVER),
+            When::Instants(first, last) => {
+                // infinities mean all the calendar knows; a finite instant beyond it is an error
+                let (begin, end) = calendar.window();
+                let a = if first == Nanos::MIN { begin } else { first };
+                let z = if last == Nanos::MAX { end } else { last };
+                if a >= z {
+                    return None;
+                }
+                let first_date = calendar.trade_date(a).or_raise();
+                (first_date, calendar.trade_date(z - 1).or_raise(), first..last)
+            }
+        };
+        let segments = self.segments.unwrap_or(calendar.main());
+        let request = OhlcRequest { timeframe: self.timeframe, segments, fill: self.fill, range };
+        let (first, last) = request.dates(calendar, first, last).or_raise();
+        Some((request, first, last))
+    }
+}
+
+/// Whether a session's bars are final, as the output says it.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum State {
+    Provisional,
+    Final,
+    Revised(i32),
+}
+
+impl State {
+    fn worst(self, other: State) -> State {
+        match (self, other) {
+            (State::Provisional, _) | (_, State::Provisional) => State::Provisional,
+            (State::Revised(a), State::Revised(b)) => State::Revised(a.max(b)),
+            (State::Revised(n), State::Final) | (State::Final, State::Revised(n)) => State::Revised(n),
+            (State::Final, State::Final) => State::Final,
+        }
+    }
+
+    fn text(self) -> String {
+        match self {
+            State::Provisional => "provisional".to_owned(),
+            State::Final => "final".to_owned(),
+            State::Revised(n) => format!("revised({n})"),
+        }
+    }
+}
+
+/// The bars of one instrument and the states of its sessions.
+struct Bars {
+    bars: Vec<SessionBar>,
+    states: HashMap<TradeDate, State>,
+}
+
+/// Puts sessions in order while their bars come from several sources.
+struct Assembly<'a> {
+    sessions: &'a [Session<'a>],
+    at: usize,
+    /// Bars of sessions with live rows, made of trades before.
+    touched: HashMap<TradeDate, Vec<SessionBar>>,
+    answer: Answer<'a>,
+}
+
+impl Assembly<'_> {
+    /// Adds every session before `date`; those without a source have no trades.
+    fn advance(&mut self, date: TradeDate) {
+        while self.at < self.sessions.len() && self.sessions[self.at].trade_date < date {
+            let session = &self.sessions[self.at];
+            let bars = self.touched.remove(&session.trade_date).unwrap_or_default();
+            self.answer.add(session, &bars).or_raise();
+            self.at += 1;
+        }
+    }
+
+    /// Whether the next rows of a source are of this session, and nobody else has made its bars.
+    fn takes(&mut self, date: TradeDate) -> bool {
+        self.advance(date);
+        self.sessions.get(self.at).is_some_and(|s| s.trade_date == date) && !self.touched.contains_key(&date)
+    }
+
+    fn add(&mut self, bars: &[SessionBar]) {
+        self.answer.add(&self.sessions[self.at], bars).or_raise();
+        self.at += 1;
+    }
+
+    fn finish(mut self) -> Vec<SessionBar> {
+        self.advance(TradeDate(i32::MAX));
+        self.answer.finish()
+    }
+}
+
+/// Makes the bars of one session of its trades, blocks with live rows over them.
+struct TradeFold<'a> {
+    fold: SessionFold<'a>,
+    overlay: Overlay<'a>,
+    wanted: market::ohlc::Wanted,
+    core: Core,
+}
+
+impl<'a> TradeFold<'a> {
+    fn new(session: &Session<'a>, request: &OhlcRequest, rows: &'a LiveRows, core: Core) -> TradeFold<'a> {
+        TradeFold {
+            fold: SessionFold::new(session, request.timeframe, request.segments),
+            overlay: Overlay::new(rows, read::rows_of_session(rows, session)),
+            wanted: request.wanted(session),
+            core,
+        }
+    }
+
+    fn block(&mut self, payload: Datum) {
+        // SAFETY: the datum lives until the row's closure returns, and so does `loaded`.
+        let mut loaded = unsafe { Loaded::fetch(payload, false, Some(&self.wanted)) };
+        for page in 0..loaded.header.pages.len() {
+            let p = &loaded.header.pages[page];
+            if self.overlay.hits(p.last) {
+                let merged = self.overlay.merge(&mut loaded, page);
+                self.core.set(merged, 0..merged.len());
+            } else if self.wanted.page(p.first.ts, p.last.ts, p.plain) {
+                loaded.core(page, &mut self.core);
+            } else {
+                continue;
+            }
+            self.fold.push_core(&self.core);
+            read::check_interrupts();
+        }
+    }
+
+    /// The session's bars, and the page buffer for the next one.
+    fn finish(mut self, out: &mut Vec<SessionBar>) -> Core {
+        let rest = self.overlay.rest();
+        if !rest.is_empty() {
+            self.core.set(rest, 0..rest.len());
+            self.fold.push_core(&self.core);
+        }
+        self.fold.finish(out);
+        self.core
+    }
+}
+
+/// The bars of one instrument.
+fn bars_of(
+    c: &Conn,
+    instrument: &Instrument,
+    request: &OhlcRequest,
+    first: TradeDate,
+    last: TradeDate,
+    source: Source,
+) -> Bars {
+    let calendar = &instrument.calendar;
+    let sessions: Vec<Session<'_>> = calendar.sessions(first, last).or_raise().collect();
+    let (Some(head), Some(tail)) = (sessions.first(), sessions.last()) else {
+        return Bars { bars: Vec::new(), states: HashMap::new() };
+    };
+    let rows = read::live_rows(c, instrument.id, head.from, tail.till);
+    let mut states = states(c, instrument, first, last);
+    let mut assembly = Assembly {
+        sessions: &sessions,
+        at: 0,
+        touched: HashMap::new(),
+        answer: Answer::new(calendar, request.clone()),
+    };
+    if request.fill == Fill::Previous {
+        if let Some(close) = close_before(c, instrument, request, first, source) {
+            assembly.answer.set_previous(close);
+        }
+    }
+    let mut core = Core::new();
+    for session in sessions.iter().filter(|s| !read::rows_of_session(&rows, s).is_empty()) {
+        states.insert(session.trade_date, State::Provisional);
+        if source != Source::Trades {
+            let mut fold = TradeFold::new(session, request, &rows, core);
+            read::each_block(c, instrument, session.trade_date, session.trade_date, &mut |_, payload| {
+                fold.block(payload)
+            });
+            let mut bars = Vec::new();
+            core = fold.finish(&mut bars);
+            assembly.touched.insert(session.trade_date, bars);
+        }
+    }
+    let minutes_suffice = sessions.iter().all(|s| request.minutes_suffice(s));
+    if source == Source::Auto
+        && !request.timeframe.is_intraday()
+        && from_summaries(c, instrument, request, first, last, &mut assembly)
+    {
+        return Bars { bars: assembly.finish(), states };
+    }
+    if source != Source::Trades && minutes_suffice {
+        from_minutes(c, instrument, request, first, last, &mut assembly);
+    } else {
+        from_trades(c, instrument, request, &rows, core, first, last, &mut assembly);
+    }
+    Bars { bars: assembly.finish(), states }
+}
+
+#[expect(clippy::too_many_arguments, reason = "one read, taken apart for its length")]
+fn from_trades<'a>(
+    c: &Conn,
+    instrument: &Instrument,
+    request: &OhlcRequest,
+    rows: &'a LiveRows,
+    core: Core,
+    first: TradeDate,
+    last: TradeDate,
+    assembly: &mut Assembly<'a>,
+) {
+    let sessions = assembly.sessions;
+    let mut spare = Some(core);
+    let mut bars = Vec::new();
+    let mut current: Option<(usize, TradeFold<'a>)> = None;
+    let mut next = 0;
+    // sessions without blocks may still have live rows, so every session with either is folded
+    let mut close =
+        |current: &mut Option<(usize, TradeFold<'a>)>, spare: &mut Option<Core>, assembly: &mut Assembly<'a>| {
+            if let Some((at, fold)) = current.take() {
+                bars.clear();
+                *spare = Some(fold.finish(&mut bars));
+                if assembly.takes(sessions[at].trade_date) {
+                    assembly.add(&bars);
+                }
+            }
+        };
+    let mut open_until = |date: TradeDate,
+                          current: &mut Option<(usize, TradeFold<'a>)>,
+                          spare: &mut Option<Core>,
+                          assembly: &mut Assembly<'a>| {
+        while next < sessions.len() && sessions[next].trade_date <= date {
+            let session = &sessions[next];
+            let here = session.trade_date == date;
+            if here || !read::rows_of_session(rows, session).is_empty() {
+                close(current, spare, assembly);
+                *current = Some((next, TradeFold::new(session, request, rows, spare.take().unwrap_or_default())));
+            }
+            next += 1;
+        }
+    };
+    read::each_block(c, instrument, first, last, &mut |date, payload| {
+        open_until(date, &mut current, &mut spare, assembly);
+        if let Some((at, fold)) = &mut current
+            && sessions[*at].trade_date == date
+        {
+            fold.block(payload);
+        }
+    });
+    open_until(TradeDate(i32::MAX), &mut current, &mut spare, assembly);
+    close(&mut current, &mut spare, assembly);
+}
+
+fn from_minutes(
+    c: &Conn,
+    instrument: &Instrument,
+    request: &OhlcRequest,
+    first: TradeDate,
+    last: TradeDate,
+    assembly: &mut Assembly<'_>,
+) {
+    let (mut minutes, mut bars): (Vec<MinuteBar>, Vec<SessionBar>) = (Vec::new(), Vec::new());
+    c.run(
+        Mode::SameSnapshot,
+        &MINUTES,
+        c"SELECT trade_date, payload FROM market.bar_blocks WHERE instrument_id = $1 AND trade_date BETWEEN $2 AND $3 ORDER BY trade_date",
+        &[Arg::int4(instrument.id), Arg::date(time::pg_days(first)), Arg::date(time::pg_days(last))],
+        &mut |v, _| {
+            if !assembly.takes(time::trade_date(v[0].value() as i32)) {
+                return;
+            }
+            // SAFETY: a bytea, NOT NULL, alive until the closure returns.
+            let bytes = unsafe { Bytes::whole(v[1]) };
+            minutes.clear();
+            bars.clear();
+            decode_minutes(bytes.get(), &mut minutes).or_raise();
+            let mut fold = SessionFold::new(&assembly.sessions[assembly.at], request.timeframe, request.segments);
+            fold.push_minutes(&minutes);
+            fold.finish(&mut bars);
+            assembly.add(&bars);
+        },
+    );
+}
+
+/// Bars of whole sessions from `session_bars`; `false`, with nothing added, if a row there does not merge exactly.
+fn from_summaries(
+    c: &Conn,
+    instrument: &Instrument,
+    request: &OhlcRequest,
+    first: TradeDate,
+    last: TradeDate,
+    assembly: &mut Assembly<'_>,
+) -> bool {
+    struct Row {
+        date: TradeDate,
+        bar: Bar,
+        mergeable: bool,
+    }
+    let mut rows: Vec<Row> = Vec::new();
+    let selection: Vec<String> = market::Segment::ALL
+        .into_iter()
+        .filter(|s| request.segments.contains(*s))
+        .map(|s| s.name().to_owned())
+        .collect();
+    let mut exact = true;
+    c.run(
+        Mode::SameSnapshot,
+        &SUMMARIES,
+        c"SELECT trade_date, open, high, low, close, volume::text, notional::text, trades, priced, mergeable FROM market.session_bars
+          WHERE instrument_id = $1 AND trade_date BETWEEN $2 AND $3 AND segment = ANY (pg_catalog.string_to_array($4, ','))
+          ORDER BY trade_date, opens_at",
+        &[Arg::int4(instrument.id), Arg::date(time::pg_days(first)), Arg::date(time::pg_days(last)), Arg::text(&selection.join(","))],
+        &mut |v, nulls| {
+            let price = |i: usize| if nulls[i] { 0 } else { money::price_from_f64(float8_of(v[i])).or_raise() };
+            // SAFETY: text, NOT NULL.
+            let decimal = |i: usize, digits| parse_decimal(&unsafe { text(v[i]) }, digits);
+            let (Some(volume), Some(notional)) = (decimal(5, 9), decimal(6, 18)) else {
+                exact = false;
+                return;
+            };
+            let bar = Bar {
+                open: price(1),
+                high: price(2),
+                low: price(3),
+                close: price(4),
+                volume,
+                notional,
+                trades: v[7].value() as i64,
+                priced: v[8].value() as i64,
+                weak_close: false,
+            };
+            rows.push(Row { date: time::trade_date(v[0].value() as i32), bar, mergeable: v[9].value() as u8 != 0 });
+        },
+    );
+    // a row alone is the answer whatever it is; of several each must be what the trades would give
+    let several = request.timeframe != Timeframe::Days(1);
+    let groups: Vec<&[Row]> = rows.chunk_by(|a, b| a.date == b.date).collect();
+    if !exact || groups.iter().any(|g| (several || g.len() > 1) && g.iter().any(|r| !r.mergeable)) {
+        return false;
+    }
+    for group in groups {
+        let date = group[0].date;
+        if !assembly.takes(date) {
+            continue;
+        }
+        let session = &assembly.sessions[assembly.at];
+        let (Some(open_at), Some(close_at)) = (session.open(request.segments), session.close(request.segments)) else {
+            continue;
+        };
+        let mut bar = group[0].bar;
+        for later in &group[1..] {
+            bar.append(&later.bar);
+        }
+        assembly.add(&[SessionBar { trade_date: date, last_date: date, open_at, close_at, bar, filled: false }]);
+    }
+    true
+}
+
+/// A decimal number of PostgreSQL in units of 10^-digits; `None` if it has more digits or does not fit.
+fn parse_decimal(text: &str, digits: usize) -> Option<i128> {
+    let (negative, text) = text.strip_prefix('-').map_or((false, text), |rest| (true, rest));
+    let (whole, fraction) = text.split_once('.').unwrap_or((text, ""));
+    let fraction = fraction.trim_end_matches('0');
+    if fraction.len() > digits {
+        return None;
+    }
+    let whole: i128 = whole.parse().ok()?;
+    let part: i128 = if fraction.is_empty() { 0 } else { format!("{fraction:0<digits$}").parse().ok()? };
+    let value = whole.checked_mul(10i128.checked_pow(digits as u32)?)?.checked_add(part)?;
+    Some(if negative { -value } else { value })
+}
+
+/// The states of the sealed sessions; what is not there is provisional.
+fn states(c: &Conn, instrument: &Instrument, first: TradeDate, last: TradeDate) -> HashMap<TradeDate, State> {
+    let mut states = HashMap::new();
+    c.run(
+        Mode::SameSnapshot,
+        &STATES,
+        c"SELECT trade_date, CASE state WHEN 'provisional' THEN -1 WHEN 'final' THEN 0 ELSE revision END FROM market.session_bars
+          WHERE instrument_id = $1 AND trade_date BETWEEN $2 AND $3",
+        &[Arg::int4(instrument.id), Arg::date(time::pg_days(first)), Arg::date(time::pg_days(last))],
+        &mut |v, _| {
+            let state = match v[1].value() as i32 {
+                -1 => State::Provisional,
+                0 => State::Final,
+                n => State::Revised(n),
+            };
+            states.insert(time::trade_date(v[0].value() as i32), state);
+        },
+    );
+    states
+}
+
+/// How far back a close is looked for to fill the first gap with.
+const LOOK_BACK_DAYS: i32 = 14;
+
+fn close_before(
+    c: &Conn,
+    instrument: &Instrument,
+    request: &OhlcRequest,
+    first: TradeDate,
+    source: Source,
+) -> Option<i64> {
+    let (known, _) = instrument.calendar.known();
+    let from = first.plus(-LOOK_BACK_DAYS).max(known);
+    if from >= first {
+        return None;
+    }
+    let days = OhlcRequest::new(Timeframe::Days(1), request.segments);
+    let before = bars_of(c, instrument, &days, from, first.plus(-1), source);
+    before.bars.iter().rev().find(|b| b.bar.priced > 0).map(|b| b.bar.close)
+}
+
+/// The SRFs' common part: `symbols` with their datum, which is put first when several were asked for.
+unsafe fn answer(fc: FunctionCallInfo, symbols: &[String], ask: &Ask, with_symbol: bool) -> Datum {
+    let mut rows = Rows::begin(fc, if with_symbol { 12 } else { 11 });
+    let source = read::source();
+    for symbol in symbols {
+        let instrument = instrument::by_symbol(symbol, ask.near());
+        let Some((request, first, last)) = ask.on(&instrument.calendar) else { continue };
+        let found = spi::connect(|c| bars_of(c, &instrument, &request, first, last, source));
+        put(&mut rows, &found, &instrument, with_symbol);
+    }
+    null(fc)
+}
+
+fn put(rows: &mut Rows, found: &Bars, instrument: &Instrument, with_symbol: bool) {
+    let name = varlena(instrument.symbol.as_bytes());
+    let mut last: Option<(State, Datum)> = None;
+    for b in &found.bars {
+        // sessions without trades have no state and do not count
+        let days = (b.trade_date.0..=b.last_date.0).filter_map(|d| found.states.get(&TradeDate(d)).copied());
+        let state = days.reduce(State::worst).unwrap_or(State::Provisional);
+        let state = match last {
+            Some((s, datum)) if s == state => datum,
+            _ => {
+                let datum = varlena(state.text().as_bytes());
+                last = Some((state, datum));
+                datum
+            }
+        };
+        let price = |p: i64| (b.bar.priced > 0).then(|| float8(money::to_f64(p)));
+        let columns = [
+            Some(Datum::from(time::pg_days(b.trade_date))),
+            Some(int8(time::micros(b.open_at))),
+            Some(int8(time::micros(b.close_at))),
+            price(b.bar.open),
+            price(b.bar.high),
+            price(b.bar.low),
+            price(b.bar.close),
+            Some(float8(money::volume_to_f64(b.bar.volume))),
+            Some(int8(b.bar.trades)),
+            b.bar.vwap().map(float8),
+            Some(state),
+        ];
+        if with_symbol {
+            let mut all = [Some(name); 12];
+            all[1..].copy_from_slice(&columns);
+            rows.put(all);
+        } else {
+            rows.put(columns);
+        }
+    }
+}
+
+/// `session_ohlc(symbol text, timeframe text, first date, last date, ...)`
+///
+/// # Safety
+/// Called by PostgreSQL.
+#[unsafe(no_mangle)]
+#[pg_guard]
+pub unsafe extern "C-unwind" fn session_ohlc_dates(fc: FunctionCallInfo) -> Datum {
+    let ask = Ask::read(fc, Ends::Dates);
+    answer(fc, &[arg_text(fc, 0)], &ask, false)
+}
+
+/// `session_ohlc(symbol text, timeframe text, first timestamptz, last timestamptz, ...)`
+///
+/// # Safety
+/// Called by PostgreSQL.
+#[unsafe(no_mangle)]
+#[pg_guard]
+pub unsafe extern "C-unwind" fn session_ohlc_instants(fc: FunctionCallInfo) -> Datum {
+    let ask = Ask::read(fc, Ends::Instants);
+    answer(fc, &[arg_text(fc, 0)], &ask, false)
+}
+
+/// `session_ohlc(symbols text[], timeframe text, first date, last date, ...)`
+///
+/// # Safety
+/// Called by PostgreSQL.
+#[unsafe(no_mangle)]
+#[pg_guard]
+pub unsafe extern "C-unwind" fn session_ohlc_symbols_dates(fc: FunctionCallInfo) -> Datum {
+    let ask = Ask::read(fc, Ends::Dates);
+    answer(fc, &text_array(arg(fc, 0)), &ask, true)
+}
+
+/// `session_ohlc(symbols text[], timeframe text, first timestamptz, last timestamptz, ...)`
+///
+/// # Safety
+/// Called by PostgreSQL.
+#[unsafe(no_mangle)]
+#[pg_guard]
+pub unsafe extern "C-unwind" fn session_ohlc_symbols_instants(fc: FunctionCallInfo) -> Datum {
+    let ask = Ask::read(fc, Ends::Instants);
+    answer(fc, &text_array(arg(fc, 0)), &ask, true)
+}
+
+/// `session_ohlc(symbol text, timeframe text, first text, last text, ...)`: what literals without a type resolve to
+///
+/// # Safety
+/// Called by PostgreSQL.
+#[unsafe(no_mangle)]
+#[pg_guard]
+pub unsafe extern "C-unwind" fn session_ohlc_texts(fc: FunctionCallInfo) -> Datum {
+    let ask = Ask::read(fc, Ends::Texts);
+    answer(fc, &[arg_text(fc, 0)], &ask, false)
+}
+
+/// `session_ohlc(symbols text[], timeframe text, first text, last text, ...)`
+///
+/// # Safety
+/// Called by PostgreSQL.
+#[unsafe(no_mangle)]
+#[pg_guard]
+pub unsafe extern "C-unwind" fn session_ohlc_symbols_texts(fc: FunctionCallInfo) -> Datum {
+    let ask = Ask::read(fc, Ends::Texts);
+    answer(fc, &text_array(arg(fc, 0)), &ask, true)
+}

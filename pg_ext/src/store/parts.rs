@@ -1,0 +1,241 @@
+//! The sealed parts of one session: read, merged into, rewritten where they changed.
+
+use crate::error::OrRaise;
+use crate::fmgr::Bytes;
+use crate::spi::{Arg, Conn, Mode};
+use crate::{plans, time};
+use market::block::{self, PART};
+use market::{Key, LiveRows, Merge, Op, Trade, TradeDate, Trades};
+use pgrx::pg_sys;
+
+plans!(READ, INSERT, UPDATE, DELETE);
+
+/// One part of a sealed session.
+pub struct Part {
+    /// Its number in the table; parts are ordered by first key, not by number.
+    pub number: i32,
+    /// Its trades, strictly sorted.
+    pub trades: Trades,
+    stored: bool,
+    changed: bool,
+}
+
+/// All parts of one session, in order of their keys, which are disjoint ranges.
+#[derive(Default)]
+pub struct Parts {
+    /// In order.
+    pub all: Vec<Part>,
+    next_number: i32,
+}
+
+/// The identity columns of a block's end as parameters: ts, ns, seq, sub.
+pub fn key_args(key: Key) -> [Arg; 4] {
+    let (micros, ns) = time::micros_and_ns(key.ts);
+    [Arg::timestamptz(micros), Arg::int2(ns), Arg::int8(key.seq), Arg::int2(key.sub as i16)]
+}
+
+impl Parts {
+    /// Reads and checks every part of a session; raises XX001 for a corrupt one.
+    pub fn read(c: &Conn, mode: Mode, instrument: i32, day: TradeDate) -> Parts {
+        let mut parts = Parts::default();
+        c.run(
+            mode,
+            &READ,
+            c"SELECT part, payload FROM market.trade_blocks WHERE instrument_id = $1 AND trade_date = $2
+              ORDER BY first_ts, first_ns, first_seq, first_sub",
+            &[Arg::int4(instrument), Arg::date(time::pg_days(day))],
+            &mut |v, _| {
+                // SAFETY: payload is a bytea, NOT NULL, alive until the closure returns.
+                let bytes = unsafe { Bytes::whole(v[1]) };
+                let mut trades = Trades::new();
+                block::check_block(bytes.get(), &mut trades).or_raise();
+                let number = v[0].value() as i32;
+                parts.next_number = parts.next_number.max(number + 1);
+                parts.all.push(Part { number, trades, stored: true, changed: false });
+            },
+        );
+        parts
+    }
+
+    /// How many trades there are.
+    pub fn len(&self) -> usize {
+        self.all.iter().map(|p| p.trades.len()).sum()
+    }
+
+    /// Merges sorted rows by identity, each into the part whose range it falls in. What is stored stays; rows of a stored
+    /// identity with other content are the conflicts.
+    pub fn merge(&mut self, rows: &Trades) -> Merge {
+        if self.all.is_empty() {
+            let mut part = Part { number: self.next_number, trades: Trades::new(), stored: false, changed: true };
+            self.next_number += 1;
+            let done = market::merge(&Trades::new(), rows, &mut part.trades);
+            self.all.push(part);
+            return done;
+        }
+        let mut done = Merge::default();
+        let mut from = 0;
+        for i in 0..self.all.len() {
+            let till = match self.all.get(i + 1) {
+                Some(next) => {
+                    let first = next.trades.key(0);
+                    from + (from..rows.len()).take_while(|&k| rows.key(k) < first).count()
+                }
+                None => rows.len(),
+            };
+            if from < till {
+                let part = &mut self.all[i];
+                let mut merged = Trades::with_capacity(part.trades.len() + till - from);
+                let part_done = market::merge(&part.trades, &rows.slice(from..till), &mut merged);
+                if part_done.added > 0 {
+                    part.trades = merged;
+                    part.changed = true;
+                }
+                done.added += part_done.added;
+                done.known += part_done.known;
+                done.conflicts.extend(part_done.conflicts);
+                from = till;
+            }
+        }
+        done
+    }
+
+    /// Applies busts and corrections; returns how many changed a trade.
+    pub fn correct(&mut self, corrections: &LiveRows) -> usize {
+        let mut hits = 0;
+        for i in 0..corrections.len() {
+            let (new, op) = (corrections.trades.get(i), corrections.ops[i]);
+            for part in &mut self.all {
+                if let Some(at) = find(&part.trades, new.key()) {
+                    hits += usize::from(apply(part, at, new, op));
+                    break;
+                }
+            }
+        }
+        self.all.retain(|p| p.stored || !p.trades.is_empty());
+        hits
+    }
+
+    /// The trade of an identity.
+    pub fn get(&self, key: Key) -> Option<Trade> {
+        self.all.iter().find_map(|p| find(&p.trades, key).map(|at| p.trades.get(at)))
+    }
+
+    /// Writes the parts that changed: an outgrown one is split, an emptied one deleted.
+    pub fn write(&mut self, c: &Conn, instrument: i32, day: TradeDate) {
+        let mut all = Vec::with_capacity(self.all.len());
+        for part in std::mem::take(&mut self.all) {
+            if !part.changed {
+                all.push(part);
+                continue;
+            }
+            if part.trades.is_empty() {
+                if part.stored {
+                    let sql =
+                        c"DELETE FROM market.trade_blocks WHERE instrument_id = $1 AND trade_date = $2 AND part = $3";
+                    let day = Arg::date(time::pg_days(day));
+                    c.execute(Mode::Fresh, &DELETE, sql, &[Arg::int4(instrument), day, Arg::int4(part.number)]);
+                }
+                continue;
+            }
+            let pieces = part.trades.len().div_ceil(PART);
+            let step = part.trades.len().div_ceil(pieces);
+            for k in 0..pieces {
+                let range = k * step..((k + 1) * step).min(part.trades.len());
+                let (number, stored) = if k == 0 {
+                    (part.number, part.stored)
+                } else {
+                    self.next_number += 1;
+                    (self.next_number - 1, false)
+                };
+                let payload = block::encode(&part.trades, range.clone()).or_raise();
+                let ends = (part.trades.key(range.start), part.trades.key(range.end - 1));
+                write_part(c, instrument, day, number, range.len(), ends, &payload, stored);
+                let trades = if pieces == 1 { Trades::clone(&part.trades) } else { part.trades.slice(range) };
+                all.push(Part { number, trades, stored: true, changed: false });
+                pg_sys::check_for_interrupts!();
+            }
+        }
+        self.all = all;
+    }
+}
+
+/// Stores one encoded part, new or over its old content.
+#[expect(clippy::too_many_arguments, reason = "the columns of one row")]
+pub fn write_part(
+    c: &Conn,
+    instrument: i32,
+    day: TradeDate,
+    number: i32,
+    n: usize,
+    ends: (Key, Key),
+    payload: &[u8],
+    replace: bool,
+) {
+    let [a, b, d, e] = key_args(ends.0);
+    let [f, g, h, i] = key_args(ends.1);
+    let payload = Arg::bytea(payload);
+    let args = [
+        Arg::int4(instrument),
+        Arg::date(time::pg_days(day)),
+        Arg::int4(number),
+        Arg::int4(n as i32),
+        a,
+        b,
+        d,
+        e,
+        f,
+        g,
+        h,
+        i,
+        payload,
+    ];
+    if replace {
+        c.execute(
+            Mode::Fresh,
+            &UPDATE,
+            c"UPDATE market.trade_blocks SET n = $4, first_ts = $5, first_ns = $6, first_seq = $7, first_sub = $8,
+                     last_ts = $9, last_ns = $10, last_seq = $11, last_sub = $12, payload = $13
+              WHERE instrument_id = $1 AND trade_date = $2 AND part = $3",
+            &args,
+        );
+    } else {
+        c.execute(
+            Mode::Fresh,
+            &INSERT,
+            c"INSERT INTO market.trade_blocks (instrument_id, trade_date, part, n, first_ts, first_ns, first_seq, first_sub,
+                     last_ts, last_ns, last_seq, last_sub, payload)
+              VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13)",
+            &args,
+        );
+    }
+    payload.free();
+}
+
+fn find(trades: &Trades, key: Key) -> Option<usize> {
+    let mut at = trades.lower_bound(key.ts);
+    while at < trades.len() && trades.key(at) < key {
+        at += 1;
+    }
+    (at < trades.len() && trades.key(at) == key).then_some(at)
+}
+
+fn apply(part: &mut Part, at: usize, new: Trade, op: Op) -> bool {
+    let old = part.trades.get(at);
+    let replacement = match op {
+        Op::Bust => None,
+        // the rest of the trade stays as it was reported
+        Op::Correction | Op::Trade => Some(Trade { price: new.price, size: new.size, flags: new.flags, ..old }),
+    };
+    if replacement == Some(old) {
+        return false;
+    }
+    let mut trades = Trades::with_capacity(part.trades.len());
+    trades.append_range(&part.trades, 0..at);
+    if let Some(trade) = replacement {
+        trades.push(trade);
+    }
+    trades.append_range(&part.trades, at + 1..part.trades.len());
+    part.trades = trades;
+    part.changed = true;
+    true
+}

@@ -1,0 +1,201 @@
+//! `put_trades`: a packed session into the store, once however often it is sent.
+
+use super::parts::{self, Parts};
+use super::session::{Summary, rewrite, sealed};
+use super::{invalid, live, lock_session, require_read_committed};
+use crate::error::{OrRaise, raise_with};
+use crate::fmgr::{Bytes, arg};
+use crate::spi::{self, Arg, Conn, Mode};
+use crate::{instrument, plans, time, v1};
+use market::block::{self, Header};
+use market::{Session, Trade, Trades, money};
+use pgrx::pg_sys::{self, Datum, FunctionCallInfo};
+use pgrx::prelude::*;
+use std::ops::Range;
+
+plans!(ENSURE, DEAD);
+v1!(put_trades => pg_finfo_put_trades);
+
+/// The largest payload taken in one call.
+const MAX_BYTES: usize = 64 << 20;
+/// The most trades taken in one call.
+const MAX_TRADES: usize = 4 << 20;
+
+/// A payload that was decoded and checked.
+struct Checked {
+    parts: Vec<(Range<usize>, Header)>,
+    trades: Vec<Trades>,
+}
+
+fn check(bytes: &[u8]) -> Checked {
+    if bytes.len() > MAX_BYTES {
+        invalid(
+            &format!("the payload has {} bytes", bytes.len()),
+            "send at most 64 MB of one session in a call, the rest in further calls",
+        )
+    }
+    let mut checked = Checked { parts: Vec::new(), trades: Vec::new() };
+    let mut last = None;
+    let mut total = 0;
+    for range in block::unpack_payload(bytes).or_raise() {
+        let mut trades = Trades::new();
+        let header = block::check_block(&bytes[range.clone()], &mut trades).or_raise();
+        total += header.n;
+        if total > MAX_TRADES {
+            invalid(
+                &format!("the payload has more than {MAX_TRADES} trades"),
+                "send the rest of the session in further calls",
+            )
+        }
+        if last.is_some_and(|last| header.first <= last) {
+            invalid("the parts of the payload are not in order", "pack a session with market::block::encode_session")
+        }
+        if let Some(bad) = trades.iter().find_map(|t| t.check().err()) {
+            crate::error::raise(&bad)
+        }
+        last = Some(header.last);
+        checked.parts.push((range, header));
+        checked.trades.push(trades);
+        pg_sys::check_for_interrupts!();
+    }
+    checked
+}
+
+/// Makes the partitions of a trade date.
+pub fn ensure_partitions(c: &Conn, session: &Session<'_>) {
+    let day = Arg::date(time::pg_days(session.trade_date));
+    c.execute(Mode::Fresh, &ENSURE, c"SELECT market.ensure_partitions($1)", &[day]);
+}
+
+/// Keeps what was refused: the same identity came with other content.
+pub fn dead_letters(c: &Conn, instrument: i32, source: &str, conflicts: &[Trade]) {
+    for t in conflicts {
+        let raw = format!(
+            "ts={} seq={} sub={} price={} size={} flags={}",
+            market::time::format_instant(t.ts),
+            t.seq,
+            t.sub,
+            money::to_f64(t.price),
+            money::to_f64(t.size),
+            t.flags
+        );
+        c.execute(
+            Mode::Fresh,
+            &DEAD,
+            c"INSERT INTO market.dead_letters (source, instrument_id, reason, raw)
+              SELECT $1, $2, 'a trade of this identity is stored with other content', $3
+              WHERE NOT EXISTS (SELECT FROM market.dead_letters WHERE source = $1 AND instrument_id = $2 AND raw = $3)",
+            &[Arg::text(source), Arg::int4(instrument), Arg::text(&raw)],
+        );
+    }
+}
+
+/// `put_trades(instrument int4, payload bytea, OUT trade_date, OUT added, OUT known, OUT conflicts)`
+///
+/// # Safety
+/// Called by PostgreSQL; STRICT.
+#[unsafe(no_mangle)]
+#[pg_guard]
+pub unsafe extern "C-unwind" fn put_trades(fc: FunctionCallInfo) -> Datum {
+    require_read_committed("put_trades");
+    let instrument = instrument::by_id(arg(fc, 0).value() as i32);
+    let payload = Bytes::whole(arg(fc, 1));
+    let checked = check(payload.get());
+    let (Some((_, first)), Some((_, last))) = (checked.parts.first(), checked.parts.last()) else {
+        invalid("the payload has no trades", "send at least one")
+    };
+    let session = instrument.calendar.session_at(first.first.ts).or_raise();
+    if last.last.ts >= session.till {
+        raise_with(
+            PgSqlErrorCode::ERRCODE_INVALID_PARAMETER_VALUE,
+            &format!(
+                "the payload reaches beyond trade date {}: its last trade is at {}",
+                session.trade_date,
+                market::time::format_instant(last.last.ts)
+            ),
+            "send each session in a call of its own",
+        )
+    }
+    lock_session(instrument.id, session.trade_date);
+    let (added, known, conflicts) = spi::connect(|c| store(c, &instrument, &session, &checked, payload.get()));
+    let day = Datum::from(time::pg_days(session.trade_date));
+    crate::fmgr::record(
+        fc,
+        &mut [day, crate::fmgr::int8(added), crate::fmgr::int8(known), crate::fmgr::int8(conflicts)],
+    )
+}
+
+fn store(
+    c: &Conn,
+    instrument: &instrument::Instrument,
+    session: &Session<'_>,
+    checked: &Checked,
+    bytes: &[u8],
+) -> (i64, i64, i64) {
+    let total: usize = checked.trades.iter().map(Trades::len).sum();
+    let before = sealed(c, instrument.id, session);
+    let corrections = live::read_corrections(c, Mode::Fresh, instrument.id, session.from, session.till);
+    let mut summary = Summary::new(session);
+    for trades in &checked.trades {
+        summary.push(trades);
+    }
+    if before.as_ref().is_some_and(|b| b.digest == summary.digest()) {
+        return (0, total as i64, 0);
+    }
+    if before.is_none() && corrections.is_empty() {
+        ensure_partitions(c, session);
+        for (number, (range, h)) in checked.parts.iter().enumerate() {
+            parts::write_part(
+                c,
+                instrument.id,
+                session.trade_date,
+                number as i32,
+                h.n,
+                (h.first, h.last),
+                &bytes[range.clone()],
+                false,
+            );
+            pg_sys::check_for_interrupts!();
+        }
+        summary.write(c, instrument.id, &instrument.calendar, session, None);
+        return (total as i64, 0, 0);
+    }
+    ensure_partitions(c, session);
+    let mut all = Parts::read(c, Mode::Fresh, instrument.id, session.trade_date);
+    let (mut added, mut known, mut conflicts) = (0, 0, Vec::new());
+    for trades in &checked.trades {
+        // a corrected identity is stored already, or was busted: either way it is known
+        let (news, settled) = split_corrected(trades, &corrections, &all);
+        let done = all.merge(&news);
+        added += done.added;
+        known += done.known + settled;
+        conflicts.extend(done.conflicts);
+        pg_sys::check_for_interrupts!();
+    }
+    let corrected = all.correct(&corrections);
+    if added + corrected > 0 {
+        rewrite(c, instrument.id, &instrument.calendar, session, &mut all, before.as_ref());
+    }
+    dead_letters(c, instrument.id, "put_trades", &conflicts);
+    (added as i64, known as i64, conflicts.len() as i64)
+}
+
+/// The trades that corrections leave to merge, and how many they settle: a busted identity stays away, a corrected one
+/// that is stored stays as corrected.
+fn split_corrected(trades: &Trades, corrections: &market::LiveRows, stored: &Parts) -> (Trades, usize) {
+    if corrections.is_empty() {
+        return (trades.clone(), 0);
+    }
+    let mut news = Trades::with_capacity(trades.len());
+    for t in trades.iter() {
+        let at = corrections.after(t.key());
+        let op = (at > 0 && corrections.trades.key(at - 1) == t.key()).then(|| corrections.ops[at - 1]);
+        match op {
+            Some(market::Op::Bust) => {}
+            Some(_) if stored.get(t.key()).is_some() => {}
+            _ => news.push(t),
+        }
+    }
+    let settled = trades.len() - news.len();
+    (news, settled)
+}

@@ -1,0 +1,188 @@
+//! What stands beside a session's blocks: its minute bars, its summary per segment, its digest and state.
+
+use super::parts::Parts;
+use crate::error::OrRaise;
+use crate::fmgr::text;
+use crate::spi::{Arg, Conn, Mode};
+use crate::{plans, time};
+use market::block::Core;
+use market::digest::Digest;
+use market::minute::{MinuteBar, MinuteFold, encode_minutes};
+use market::ohlc::{SegmentBar, SessionFold};
+use market::{Calendar, Segments, Session, Timeframe, Trades, money};
+use pgrx::pg_sys;
+
+plans!(STATE, UPDATE_BARS, INSERT_BARS, DELETE_BARS, CLEAR, INSERT_SUMMARY);
+
+/// What is known of a session that was sealed before.
+pub struct Sealed {
+    /// Hash of its trades.
+    pub digest: i64,
+    /// Whether a bar of it was final.
+    pub final_: bool,
+    /// How often it was sealed again after it was final.
+    pub revision: i32,
+}
+
+/// The state of a sealed session; `None` if it never was.
+pub fn sealed(c: &Conn, instrument: i32, session: &Session<'_>) -> Option<Sealed> {
+    let mut found = None;
+    c.run(
+        Mode::Fresh,
+        &STATE,
+        c"SELECT digest, state, revision FROM market.session_bars WHERE instrument_id = $1 AND trade_date = $2 LIMIT 1",
+        &[Arg::int4(instrument), Arg::date(time::pg_days(session.trade_date))],
+        &mut |v, _| {
+            // SAFETY: state is text, NOT NULL.
+            let state = unsafe { text(v[1]) };
+            found = Some(Sealed {
+                digest: v[0].value() as i64,
+                final_: state != "provisional",
+                revision: v[2].value() as i32,
+            });
+        },
+    );
+    found
+}
+
+/// Builds what stands beside the blocks, page by page in order.
+pub struct Summary<'s> {
+    minutes: MinuteFold<'s>,
+    digest: Digest,
+    core: Core,
+}
+
+impl<'s> Summary<'s> {
+    /// For one session.
+    pub fn new(session: &Session<'s>) -> Summary<'s> {
+        Summary { minutes: MinuteFold::new(session), digest: Digest::new(), core: Core::new() }
+    }
+
+    /// Adds the trades of a part.
+    pub fn push(&mut self, trades: &Trades) {
+        self.digest.update(trades);
+        for from in (0..trades.len()).step_by(market::block::PAGE) {
+            self.core.set(trades, from..(from + market::block::PAGE).min(trades.len()));
+            self.minutes.push(&self.core);
+            pg_sys::check_for_interrupts!();
+        }
+    }
+
+    /// The digest so far.
+    pub fn digest(&self) -> i64 {
+        self.digest.finish() as i64
+    }
+
+    /// Writes minute bars and summaries over what was there. `before` decides between final and revised.
+    pub fn write(self, c: &Conn, instrument: i32, calendar: &Calendar, session: &Session<'_>, before: Option<&Sealed>) {
+        let digest = self.digest();
+        let minutes = self.minutes.finish();
+        let key = [Arg::int4(instrument), Arg::date(time::pg_days(session.trade_date))];
+        if minutes.is_empty() {
+            c.execute(
+                Mode::Fresh,
+                &DELETE_BARS,
+                c"DELETE FROM market.bar_blocks WHERE instrument_id = $1 AND trade_date = $2",
+                &key,
+            );
+        } else {
+            let args =
+                [key[0], key[1], Arg::int4(minutes.len() as i32), Arg::bytea(&encode_minutes(&minutes).or_raise())];
+            let update =
+                c"UPDATE market.bar_blocks SET n = $3, payload = $4 WHERE instrument_id = $1 AND trade_date = $2";
+            let insert =
+                c"INSERT INTO market.bar_blocks (instrument_id, trade_date, n, payload) VALUES ($1, $2, $3, $4)";
+            if before.is_none() || c.execute(Mode::Fresh, &UPDATE_BARS, update, &args) == 0 {
+                c.execute(Mode::Fresh, &INSERT_BARS, insert, &args);
+            }
+            args[3].free();
+        }
+        if before.is_some() {
+            c.execute(
+                Mode::Fresh,
+                &CLEAR,
+                c"DELETE FROM market.session_bars WHERE instrument_id = $1 AND trade_date = $2",
+                &key,
+            );
+        }
+        let over = session.close(Segments::ETH).unwrap_or(session.till).saturating_add(calendar.grace());
+        // SAFETY: reads the transaction's start.
+        let now = time::nanos_clamped(unsafe { pg_sys::GetCurrentTransactionStartTimestamp() });
+        let revision = before.map_or(0, |b| b.revision + i32::from(b.final_ && b.digest != digest));
+        let state = match before {
+            Some(b) if b.final_ && revision > 0 => "revised",
+            Some(b) if b.final_ => "final",
+            _ if now >= over => "final",
+            _ => "provisional",
+        };
+        for SegmentBar { segment, opens_at, closes_at, bar } in market::ohlc::summaries(session, &minutes) {
+            // of such bars the bar of several segments is what their trades would give
+            let mergeable = bar.priced > 0 && !bar.weak_close && exact(session, segment, &minutes, &bar);
+            let price = |p: i64| {
+                Arg::option(pg_sys::FLOAT8OID, (bar.priced > 0).then(|| crate::fmgr::float8(money::to_f64(p))))
+            };
+            c.execute(
+                Mode::Fresh,
+                &INSERT_SUMMARY,
+                c"INSERT INTO market.session_bars (instrument_id, trade_date, segment, opens_at, closes_at, open, high, low, close,
+                         volume, notional, trades, priced, state, revision, calendar_version, digest, mergeable)
+                  VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10::text::pg_catalog.numeric, $11::text::pg_catalog.numeric, $12, $13, $14, $15, $16, $17, $18)",
+                &[
+                    key[0],
+                    key[1],
+                    Arg::text(segment.name()),
+                    Arg::timestamptz(time::micros(opens_at)),
+                    Arg::timestamptz(time::micros(closes_at)),
+                    price(bar.open),
+                    price(bar.high),
+                    price(bar.low),
+                    price(bar.close),
+                    Arg::text(&decimal(bar.volume, 9)),
+                    Arg::text(&decimal(bar.notional, 18)),
+                    Arg::int8(bar.trades),
+                    Arg::int8(bar.priced),
+                    Arg::text(state),
+                    Arg::int4(revision),
+                    Arg::int4(calendar.version() as i32),
+                    Arg::int8(digest),
+                    Arg::new(pg_sys::BOOLOID, pg_sys::Datum::from(mergeable)),
+                ],
+            );
+        }
+    }
+}
+
+/// Whether settling the segment's bar lost nothing: its high and low came from trades that update them.
+fn exact(session: &Session<'_>, segment: market::Segment, minutes: &[MinuteBar], settled: &market::Bar) -> bool {
+    let mut fold = SessionFold::new(session, Timeframe::Days(1), Segments::only(segment));
+    let mut bars = Vec::new();
+    fold.push_minutes(minutes);
+    fold.finish(&mut bars);
+    matches!(bars.as_slice(), [one] if one.bar == *settled)
+}
+
+/// Writes everything beside the parts anew: what a merge or a correction ends with.
+pub fn rewrite(
+    c: &Conn,
+    instrument: i32,
+    calendar: &Calendar,
+    session: &Session<'_>,
+    parts: &mut Parts,
+    before: Option<&Sealed>,
+) {
+    parts.write(c, instrument, session.trade_date);
+    let mut summary = Summary::new(session);
+    for part in &parts.all {
+        summary.push(&part.trades);
+    }
+    summary.write(c, instrument, calendar, session, before);
+}
+
+/// A fixed-point number as decimal text: exact, and without trailing zeros.
+pub fn decimal(raw: i128, decimals: usize) -> String {
+    let digits = format!("{:0width$}", raw.unsigned_abs(), width = decimals + 1);
+    let (whole, fraction) = digits.split_at(digits.len() - decimals);
+    let fraction = fraction.trim_end_matches('0');
+    let sign = if raw < 0 { "-" } else { "" };
+    if fraction.is_empty() { format!("{sign}{whole}") } else { format!("{sign}{whole}.{fraction}") }
+}
