@@ -63,10 +63,11 @@ pub fn digest(trades: &Trades) -> u64 {
 }
 
 fn add<T: Copy, const N: usize>(hash: &mut Xxh3, bytes: &mut Vec<u8>, column: &[T], le: fn(T) -> [u8; N]) {
-    for chunk in column.chunks(4096) {
-        bytes.clear();
-        for &value in chunk {
-            bytes.extend_from_slice(&le(value));
+    for chunk in column.chunks(1024) {
+        // Written in place, this is one copy.
+        bytes.resize(chunk.len() * N, 0);
+        for (place, &value) in bytes.chunks_exact_mut(N).zip(chunk) {
+            place.copy_from_slice(&le(value));
         }
         hash.update(bytes);
     }

@@ -5,6 +5,7 @@ use crate::block::Core;
 use crate::session::{Class, Segment, Session};
 use crate::time::Nanos;
 use crate::trade::flags::{AUCTION_CLOSE, AUCTION_OPEN, LAST_IF_FIRST, NO_HIGH_LOW, NO_LAST, NO_VOLUME, NOT_IN_RTH};
+use std::ops::Range;
 
 /// Any of these needs the session to say where the print belongs.
 pub(crate) const AUCTION: u32 = AUCTION_OPEN | AUCTION_CLOSE;
@@ -28,19 +29,33 @@ pub(crate) fn plain(core: &Core, start: usize, end: Nanos) -> (Bar, usize) {
         notional = notional.wrapping_add(p.wrapping_mul(q));
         i += 1;
     }
-    // Sizes below 2^48 cannot overflow the sum over a page, and |sum of p*q| <= max|p| * sum of q.
-    let safe = (0..1 << 48).contains(&bits);
-    let most = u128::from(high.unsigned_abs().max(low.unsigned_abs()));
-    let exact = |sum: &dyn Fn(usize) -> i128| (start..i).fold(0i128, |all, k| all.saturating_add(sum(k)));
-    let volume = if safe { i128::from(volume) } else { exact(&|k| i128::from(size[k])) };
-    let notional = if safe && most * volume.unsigned_abs() <= i64::MAX as u128 {
-        i128::from(notional)
+    let count = i - start;
+    // Sizes below 2^48 cannot overflow these sums over a page, and |sum of p*q| <= max|p| * sum of q.
+    let safe = (0..1 << 48).contains(&bits) && count < 1 << 15;
+    let (volume, notional) = if !safe {
+        saturating(price, size, start..i)
     } else {
-        exact(&|k| i128::from(price[k]) * i128::from(size[k]))
+        let most = u128::from(high.unsigned_abs().max(low.unsigned_abs()));
+        let wide = most * u128::from(volume.unsigned_abs()) > i64::MAX as u128;
+        (i128::from(volume), if wide { wide_notional(price, size, start..i) } else { i128::from(notional) })
     };
-    let n = (i - start) as i64;
+    let n = count as i64;
     let bar = Bar { open, high, low, close, volume, notional, trades: n, priced: n, weak_close: false };
     (in_nanos(bar, core.price_unit, core.size_unit), i)
+}
+
+/// Products below 2^111, fewer than 2^15 of them.
+fn wide_notional(price: &[i64], size: &[i64], rows: Range<usize>) -> i128 {
+    let pairs = price[rows.clone()].iter().zip(&size[rows]);
+    pairs.fold(0i128, |all, (p, q)| all.wrapping_add(i128::from(*p) * i128::from(*q)))
+}
+
+#[cold]
+fn saturating(price: &[i64], size: &[i64], rows: Range<usize>) -> (i128, i128) {
+    rows.fold((0i128, 0i128), |(volume, notional), k| {
+        let (p, q) = (i128::from(price[k]), i128::from(size[k]));
+        (volume.saturating_add(q), notional.saturating_add(p * q))
+    })
 }
 
 /// From a block's units to 1e-9. The units were checked against the values when the block was made; where bytes lie about
