@@ -5,6 +5,10 @@ COMMENT ON SCHEMA market IS 'Bellwether: trades, sessions and bars. Start with m
 
 DO $$
 BEGIN
+  -- Roles belong to the whole cluster: two databases that get the extension at once must not both make them.
+  IF (SELECT count(*) FROM pg_catalog.pg_roles WHERE rolname IN ('market_reader', 'market_writer', 'market_admin')) < 3 THEN
+    LOCK TABLE pg_catalog.pg_authid IN SHARE ROW EXCLUSIVE MODE;
+  END IF;
   IF NOT EXISTS (SELECT FROM pg_catalog.pg_roles WHERE rolname = 'market_reader') THEN
     CREATE ROLE market_reader NOLOGIN;
   END IF;

@@ -63,6 +63,12 @@ impl Install {
         }
         link_all(&dirs[0], &bin, |name| !copied.iter().any(|other| name == *other))?;
         link_all(&dirs[1], &lib, |name| name != "bellwether.so")?;
+        // In other installations than Debian's, the programs' own libraries lie one level above: lib/libpq.so.
+        if let (Some(from), Some(to)) = (dirs[1].parent(), lib.parent())
+            && to != dest
+        {
+            link_all(from, to, |name| name.to_string_lossy().contains(".so"))?;
+        }
         link_all(&dirs[2], &share, |name| name != "extension")?;
         link_all(&dirs[2].join("extension"), &extension, |name| !name.to_string_lossy().starts_with("bellwether"))?;
 

@@ -3,6 +3,7 @@
 use anyhow::{Context, Result, bail};
 use std::env;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 
 /// The PostgreSQL majors the extension builds for; the first is the default.
 pub const MAJORS: [u32; 4] = [15, 16, 17, 18];
@@ -40,13 +41,22 @@ pub fn program(name: &str) -> Result<PathBuf> {
     Ok(path)
 }
 
-/// The `pg_config` of the PostgreSQL to build against: `PGRX_PG_CONFIG_PATH`, else Debian's place for [`major`].
+/// The `pg_config` of the PostgreSQL to build against: `BELLWETHER_PG` names a major in Debian's place,
+/// `PGRX_PG_CONFIG_PATH` any other; without either, the first of [`MAJORS`] with server and headers present, else 15.
 pub fn pg_config() -> PathBuf {
-    match env::var_os("PGRX_PG_CONFIG_PATH") {
-        // Cargo's own [env] default names PostgreSQL 15; another major asked for by number outranks it.
-        Some(path) if env::var_os("BELLWETHER_PG").is_none() && Path::new(&path).is_file() => PathBuf::from(path),
-        _ => debian_pg_config(major()),
+    if let Some(major) = env::var("BELLWETHER_PG").ok().and_then(|text| text.parse().ok()) {
+        return debian_pg_config(major);
     }
+    // Cargo's [env] gives Debian's PostgreSQL 15 as the default, whether it is there or not.
+    let given = env::var_os("PGRX_PG_CONFIG_PATH").map(PathBuf::from);
+    if let Some(path) = given.filter(|path| path.is_file()) {
+        return path;
+    }
+    let usable = |major: &&u32| {
+        Path::new(&format!("/usr/lib/postgresql/{major}/bin/postgres")).is_file()
+            && Path::new(&format!("/usr/include/postgresql/{major}/server/postgres.h")).is_file()
+    };
+    debian_pg_config(MAJORS.iter().find(usable).copied().unwrap_or(MAJORS[0]))
 }
 
 /// Where Debian and Ubuntu put the `pg_config` of a major.
@@ -54,17 +64,15 @@ pub fn debian_pg_config(major: u32) -> PathBuf {
     PathBuf::from(format!("/usr/lib/postgresql/{major}/bin/pg_config"))
 }
 
-/// The major to build against: `BELLWETHER_PG` (15 to 18), else the first of [`MAJORS`] with server and headers
-/// present, else 15.
+/// The major of [`pg_config`]'s PostgreSQL; where it is not installed yet, the one its path names.
 pub fn major() -> u32 {
-    if let Some(major) = env::var("BELLWETHER_PG").ok().and_then(|text| text.parse().ok()) {
-        return major;
-    }
-    let usable = |major: &&u32| {
-        Path::new(&format!("/usr/lib/postgresql/{major}/bin/postgres")).is_file()
-            && Path::new(&format!("/usr/include/postgresql/{major}/server/postgres.h")).is_file()
-    };
-    MAJORS.iter().find(usable).copied().unwrap_or(MAJORS[0])
+    let path = pg_config();
+    let version = Command::new(&path).arg("--version").output().ok();
+    let version = version.map(|out| String::from_utf8_lossy(&out.stdout).into_owned()).unwrap_or_default();
+    // "PostgreSQL 15.20 (Debian ...)"
+    let said = version.split_whitespace().nth(1).and_then(|number| number.split('.').next()?.parse().ok());
+    let named = || path.components().rev().find_map(|part| part.as_os_str().to_str()?.parse().ok());
+    said.or_else(named).unwrap_or(MAJORS[0])
 }
 
 /// Market data that is not part of this repository: `BELLWETHER_TESTDATA`, else `../shared/data` beside the workspace.
