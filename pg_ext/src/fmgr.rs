@@ -175,7 +175,6 @@ pub unsafe fn text_array(d: Datum) -> Vec<String> {
 pub struct Rows {
     store: *mut pg_sys::Tuplestorestate,
     desc: pg_sys::TupleDesc,
-    context: pg_sys::MemoryContext,
     rows: u64,
 }
 
@@ -216,7 +215,7 @@ impl Rows {
         (*info).setResult = store;
         (*info).setDesc = desc;
         pg_sys::MemoryContextSwitchTo(old);
-        Rows { store, desc, context, rows: 0 }
+        Rows { store, desc, rows: 0 }
     }
 
     /// Adds a row; `None` is NULL.
@@ -237,11 +236,6 @@ impl Rows {
                 pg_sys::check_for_interrupts!();
             }
         }
-    }
-
-    /// The memory context that lives as long as the query.
-    pub fn context(&self) -> pg_sys::MemoryContext {
-        self.context
     }
 }
 

@@ -94,7 +94,11 @@ pub unsafe fn value_of(what: &'static str, datum: Datum, decimals: u32) -> Resul
             Err(_) => {
                 let power = 10i128.checked_pow(exponent.unsigned_abs()).unwrap_or(i128::MAX);
                 if digit % power != 0 {
-                    return Err(invalid(what, "with too many decimals", "at most 9 decimals of volume, 18 of notional"));
+                    return Err(invalid(
+                        what,
+                        "with too many decimals",
+                        "at most 9 decimals of volume, 18 of notional",
+                    ));
                 }
                 digit / power
             }

@@ -2,5 +2,7 @@
 
 mod ohlc;
 mod read;
+mod trades;
+mod verify;
 
 pub use read::define_settings;

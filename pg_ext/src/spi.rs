@@ -73,11 +73,6 @@ impl Arg {
         Arg::new(pg_sys::INT2OID, Datum::from(v))
     }
 
-    /// `float8`.
-    pub fn float8(v: f64) -> Arg {
-        Arg::new(pg_sys::FLOAT8OID, Datum::from(v.to_bits() as usize))
-    }
-
     /// `date`, in PostgreSQL's days.
     pub fn date(pg_days: i32) -> Arg {
         Arg::new(pg_sys::DATEOID, Datum::from(pg_days))

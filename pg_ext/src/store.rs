@@ -10,6 +10,7 @@ mod seal;
 mod session;
 
 pub use live::{read_corrections, read_live};
+pub use session::decimal;
 
 use crate::error::raise_with;
 use market::TradeDate;

@@ -56,3 +56,14 @@ RETURNS TABLE (symbol text, trade_date date, bar_at timestamptz, bar_end timesta
 LANGUAGE c STABLE PARALLEL SAFE ROWS 10000 COST 1000 AS 'MODULE_PATHNAME', 'session_ohlc_symbols_texts';
 COMMENT ON FUNCTION market.session_ohlc(text[], text, text, text, text, text, timestamptz, text, text) IS
   'Session-aware bars of many symbols between two literals: dates are trade dates, both included; other literals are instants, half-open. timeframe: 30s, 5m, 1h, 1d, 1w, 1mo ...; segments: RTH, PRE+RTH, ETH, ALL (default: the calendar''s main ones); fill: none, previous, null. A late row shows at once.';
+
+CREATE FUNCTION market.trades_between(symbol text, first timestamptz, last timestamptz)
+RETURNS TABLE (ts timestamptz, ns int2, seq int8, sub int2, price float8, size float8, flags int4, cond int4,
+  ts_recv timestamptz, trade_id int8, segment text, trade_date date)
+LANGUAGE c STABLE STRICT PARALLEL SAFE ROWS 100000 COST 10000 AS 'MODULE_PATHNAME', 'trades_between';
+COMMENT ON FUNCTION market.trades_between(text, timestamptz, timestamptz) IS 'Trades of a symbol with first <= ts < last, in order, wherever they lie, without the busted ones.';
+
+CREATE FUNCTION market.verify_bars(symbol text, first date, last date)
+RETURNS TABLE (trade_date date, what text, expected text, found text)
+LANGUAGE c STABLE STRICT PARALLEL SAFE ROWS 1 COST 100000 AS 'MODULE_PATHNAME', 'verify_bars';
+COMMENT ON FUNCTION market.verify_bars(text, date, date) IS 'Makes minute bars, session bars and digests of the sealed trades again: one row for each difference from what is stored, none if all is well.';

@@ -57,11 +57,6 @@ impl Parts {
         parts
     }
 
-    /// How many trades there are.
-    pub fn len(&self) -> usize {
-        self.all.iter().map(|p| p.trades.len()).sum()
-    }
-
     /// Merges sorted rows by identity, each into the part whose range it falls in. What is stored stays; rows of a stored
     /// identity with other content are the conflicts.
     pub fn merge(&mut self, rows: &Trades) -> Merge {

@@ -1,0 +1,238 @@
+//! `verify_bars`: what is stored beside the trades, made again of the trades.
+
+use crate::error::OrRaise;
+use crate::fmgr::{Bytes, Rows, arg, arg_text, null, text, varlena};
+use crate::instrument::{self, Instrument};
+use crate::spi::{self, Arg, Conn, Mode};
+use crate::store::decimal;
+use crate::{plans, time, v1};
+use market::block::{self, Core};
+use market::digest::Digest;
+use market::minute::{MinuteBar, MinuteFold, decode_minutes};
+use market::ohlc::{SegmentBar, summaries};
+use market::{Key, Session, TradeDate, Trades, money};
+use pgrx::pg_sys::{Datum, FunctionCallInfo};
+use pgrx::prelude::*;
+
+plans!(PARTS, MINUTES, SUMMARIES, DATES);
+v1!(verify_bars => pg_finfo_verify_bars);
+
+/// A difference: what it is about, what the trades say, what is stored.
+struct Difference {
+    what: String,
+    expected: String,
+    found: String,
+}
+
+struct Report {
+    differences: Vec<Difference>,
+}
+
+impl Report {
+    fn add(&mut self, what: impl Into<String>, expected: impl Into<String>, found: impl Into<String>) {
+        self.differences.push(Difference { what: what.into(), expected: expected.into(), found: found.into() });
+    }
+
+    fn compare(&mut self, what: &str, expected: &str, found: &str) {
+        if expected != found {
+            self.add(what, expected, found);
+        }
+    }
+}
+
+fn key_args(c: &Instrument, day: TradeDate) -> [Arg; 2] {
+    [Arg::int4(c.id), Arg::date(time::pg_days(day))]
+}
+
+/// Reads every part strictly; what cannot be read is a difference, not an error.
+fn check_parts(
+    c: &Conn,
+    instrument: &Instrument,
+    session: &Session<'_>,
+    report: &mut Report,
+) -> (Vec<MinuteBar>, i64, usize) {
+    let mut minutes = MinuteFold::new(session);
+    let (mut digest, mut core, mut trades) = (Digest::new(), Core::new(), Trades::new());
+    let (mut last, mut total): (Option<Key>, usize) = (None, 0);
+    c.run(
+        Mode::SameSnapshot,
+        &PARTS,
+        c"SELECT part, n, first_ts, last_ts, payload FROM market.trade_blocks WHERE instrument_id = $1 AND trade_date = $2
+          ORDER BY first_ts, first_ns, first_seq, first_sub",
+        &key_args(instrument, session.trade_date),
+        &mut |v, _| {
+            let part = format!("block {}", v[0].value() as i32);
+            // SAFETY: payload is a bytea, NOT NULL, alive until the closure returns.
+            let bytes = unsafe { Bytes::whole(v[4]) };
+            trades.clear();
+            if let Err(e) = block::check_block(bytes.get(), &mut trades) {
+                report.add(part, "a readable block", e.to_string());
+                return;
+            }
+            if trades.is_empty() {
+                report.add(part, "trades", "none");
+                return;
+            }
+            let (first, end) = (trades.key(0), trades.key(trades.len() - 1));
+            report.compare(&format!("{part} n"), &trades.len().to_string(), &(v[1].value() as i32).to_string());
+            let instant = |micros: Datum| market::time::format_instant(time::nanos_clamped(micros.value() as i64));
+            let whole = |k: Key| market::time::format_instant(k.ts - k.ts.rem_euclid(1000));
+            report.compare(&format!("{part} first_ts"), &whole(first), &instant(v[2]));
+            report.compare(&format!("{part} last_ts"), &whole(end), &instant(v[3]));
+            if last.is_some_and(|l| l >= first) {
+                report.add(format!("{part} range"), "after the part before", "overlaps it");
+            }
+            if first.ts < session.from || end.ts >= session.till {
+                report.add(format!("{part} range"), "inside the session's window", "outside");
+            }
+            last = Some(end);
+            total += trades.len();
+            digest.update(&trades);
+            for from in (0..trades.len()).step_by(block::PAGE) {
+                core.set(&trades, from..(from + block::PAGE).min(trades.len()));
+                minutes.push(&core);
+                super::read::check_interrupts();
+            }
+        },
+    );
+    (minutes.finish(), digest.finish() as i64, total)
+}
+
+fn check_minutes(c: &Conn, instrument: &Instrument, day: TradeDate, expected: &[MinuteBar], report: &mut Report) {
+    let mut stored: Vec<MinuteBar> = Vec::new();
+    let mut readable = true;
+    c.run(
+        Mode::SameSnapshot,
+        &MINUTES,
+        c"SELECT n, payload FROM market.bar_blocks WHERE instrument_id = $1 AND trade_date = $2",
+        &key_args(instrument, day),
+        &mut |v, _| {
+            // SAFETY: as in `check_parts`.
+            let bytes = unsafe { Bytes::whole(v[1]) };
+            if let Err(e) = decode_minutes(bytes.get(), &mut stored) {
+                readable = false;
+                report.add("minute bars", "a readable block", e.to_string());
+            } else {
+                report.compare("minute bars n", &stored.len().to_string(), &(v[0].value() as i32).to_string());
+            }
+        },
+    );
+    if !readable {
+        return;
+    }
+    let show = |b: Option<&MinuteBar>| b.map_or("none".to_owned(), |b| format!("{:?}", b.bar));
+    let (mut i, mut j) = (0, 0);
+    while i < expected.len() || j < stored.len() {
+        let (e, s) = (expected.get(i), stored.get(j));
+        let place = |b: &MinuteBar| (b.minute, b.class);
+        let (e, s) = match (e, s) {
+            (Some(a), Some(b)) if place(a) < place(b) => (Some(a), None),
+            (Some(a), Some(b)) if place(a) > place(b) => (None, Some(b)),
+            both => both,
+        };
+        (i, j) = (i + usize::from(e.is_some()), j + usize::from(s.is_some()));
+        if e != s
+            && let Some(at) = e.or(s)
+        {
+            report.add(format!("minute {}", market::time::format_instant(at.minute)), show(e), show(s));
+        }
+    }
+}
+
+fn summary_text(b: &SegmentBar, digest: i64) -> String {
+    let price = |p: i64| if b.bar.priced > 0 { money::to_f64(p).to_string() } else { "-".to_owned() };
+    format!(
+        "{} {} {} {} volume {} notional {} trades {} priced {} digest {digest}",
+        price(b.bar.open),
+        price(b.bar.high),
+        price(b.bar.low),
+        price(b.bar.close),
+        decimal(b.bar.volume, 9),
+        decimal(b.bar.notional, 18),
+        b.bar.trades,
+        b.bar.priced
+    )
+}
+
+fn check_summaries(
+    c: &Conn,
+    instrument: &Instrument,
+    session: &Session<'_>,
+    expected: &[SegmentBar],
+    digest: i64,
+    report: &mut Report,
+) {
+    let mut stored: Vec<(String, String)> = Vec::new();
+    c.run(
+        Mode::SameSnapshot,
+        &SUMMARIES,
+        c"SELECT segment, coalesce(open::text, '-') || ' ' || coalesce(high::text, '-') || ' ' || coalesce(low::text, '-') || ' '
+                 || coalesce(close::text, '-') || ' volume ' || pg_catalog.trim_scale(volume) || ' notional ' || pg_catalog.trim_scale(notional)
+                 || ' trades ' || trades || ' priced ' || priced || ' digest ' || digest
+          FROM market.session_bars WHERE instrument_id = $1 AND trade_date = $2 ORDER BY segment",
+        &key_args(instrument, session.trade_date),
+        // SAFETY: text, NOT NULL.
+        &mut |v, _| stored.push(unsafe { (text(v[0]), text(v[1])) }),
+    );
+    for bar in expected {
+        let name = bar.segment.name();
+        let want = summary_text(bar, digest);
+        let have = stored.iter().position(|(segment, _)| segment == name).map(|at| stored.swap_remove(at).1);
+        report.compare(&format!("session bar {name}"), &want, have.as_deref().unwrap_or("none"));
+    }
+    for (segment, have) in stored {
+        report.add(format!("session bar {segment}"), "none", have);
+    }
+}
+
+/// `verify_bars(symbol text, first date, last date) -> setof (trade_date, what, expected, found)`
+///
+/// # Safety
+/// Called by PostgreSQL; STRICT.
+#[unsafe(no_mangle)]
+#[pg_guard]
+pub unsafe extern "C-unwind" fn verify_bars(fc: FunctionCallInfo) -> Datum {
+    let (first, last) = (time::trade_date(arg(fc, 1).value() as i32), time::trade_date(arg(fc, 2).value() as i32));
+    let instrument = instrument::by_symbol(&arg_text(fc, 0), last);
+    let mut rows = Rows::begin(fc, 4);
+    spi::connect(|c| {
+        for day in stored_dates(c, &instrument, first, last) {
+            let mut report = Report { differences: Vec::new() };
+            match instrument.calendar.session(day).or_raise() {
+                Some(session) => {
+                    let (minutes, digest, n) = check_parts(c, &instrument, &session, &mut report);
+                    check_minutes(c, &instrument, day, &minutes, &mut report);
+                    let expected = if n > 0 { summaries(&session, &minutes) } else { Vec::new() };
+                    check_summaries(c, &instrument, &session, &expected, digest, &mut report);
+                }
+                None => report.add("session", "a session of the calendar", "no session on this date"),
+            }
+            for d in report.differences {
+                let string = |s: &str| Some(varlena(s.as_bytes()));
+                rows.put([
+                    Some(Datum::from(time::pg_days(day))),
+                    string(&d.what),
+                    string(&d.expected),
+                    string(&d.found),
+                ]);
+            }
+        }
+    });
+    null(fc)
+}
+
+/// Every trade date that has anything stored.
+fn stored_dates(c: &Conn, instrument: &Instrument, first: TradeDate, last: TradeDate) -> Vec<TradeDate> {
+    let mut dates = Vec::new();
+    c.run(
+        Mode::SameSnapshot,
+        &DATES,
+        c"SELECT trade_date FROM market.trade_blocks WHERE instrument_id = $1 AND trade_date BETWEEN $2 AND $3
+          UNION SELECT trade_date FROM market.bar_blocks WHERE instrument_id = $1 AND trade_date BETWEEN $2 AND $3
+          UNION SELECT trade_date FROM market.session_bars WHERE instrument_id = $1 AND trade_date BETWEEN $2 AND $3
+          ORDER BY trade_date",
+        &[Arg::int4(instrument.id), Arg::date(time::pg_days(first)), Arg::date(time::pg_days(last))],
+        &mut |v, _| dates.push(time::trade_date(v[0].value() as i32)),
+    );
+    dates
+}
