@@ -16,11 +16,11 @@ use crate::bar::Bar;
 use crate::block::Core;
 use crate::bucket::{Bucket, bucket_at, buckets, group_of};
 use crate::calendar::Calendar;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::fold::{self, Stretches};
 use crate::minute::MinuteBar;
 use crate::session::{Class, Segment, Segments, Session};
-use crate::time::{MINUTE, Nanos, TradeDate};
+use crate::time::{MINUTE, Nanos, SECOND, TradeDate};
 use crate::timeframe::Timeframe;
 use std::ops::Range;
 
@@ -400,9 +400,14 @@ impl<'c> Answer<'c> {
     /// Adds the bars that a [`SessionFold`] made of the next session (which may be none).
     ///
     /// # Errors
-    /// `OutOfBounds` beyond the calendar's known range.
+    /// `OutOfBounds` beyond the calendar's known range; `Invalid` where bars of less than a second are to be filled, of which
+    /// one session has more than memory holds.
     pub fn add(&mut self, session: &Session<'_>, bars: &[SessionBar]) -> Result<()> {
         match self.request.timeframe {
+            Timeframe::Intraday(width) if width < SECOND && self.request.fill != Fill::None => {
+                let asked = self.request.timeframe.to_string();
+                return Err(Error::invalid("timeframe", asked, "at least 1s where empty bars are filled"));
+            }
             Timeframe::Intraday(_) | Timeframe::Days(0 | 1) => self.add_grid(session, bars),
             _ => self.add_group(session, bars)?,
         }
