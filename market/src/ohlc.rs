@@ -46,7 +46,7 @@ impl Fill {
             "none" => Ok(Fill::None),
             "previous" => Ok(Fill::Previous),
             "null" => Ok(Fill::Null),
-            _ => Err(crate::Error::invalid("fill", text, "none, previous or null")),
+            _ => Err(Error::invalid("fill", text, "none, previous or null")),
         }
     }
 }
