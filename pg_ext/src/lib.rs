@@ -16,6 +16,7 @@ mod reference;
 mod spi;
 mod store;
 mod time;
+mod trades;
 
 /// Called by PostgreSQL when it loads the library into a backend.
 #[pgrx::pg_guard]

@@ -5,4 +5,4 @@ mod read;
 mod trades;
 mod verify;
 
-pub use read::define_settings;
+pub use read::{define_settings, live_rows};

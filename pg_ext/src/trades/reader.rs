@@ -1,0 +1,206 @@
+//! Reads the trades a scan wants, a part of a session at a time: sealed blocks with live rows over them.
+
+use super::quals::Wanted;
+use crate::error::OrRaise;
+use crate::fmgr::{Bytes, text};
+use crate::query::live_rows;
+use crate::spi::{self, Arg, Conn, Mode};
+use crate::{plans, time};
+use market::block::{Header, decode_page};
+use market::{Calendar, LiveRows, Nanos, Trades, overlay};
+use pgrx::pg_sys::check_for_interrupts;
+
+plans!(ALL, BY_SYMBOL, BY_ID, PARTS, PAYLOAD);
+
+/// An instrument to read.
+pub struct Source {
+    /// Its id.
+    pub id: i32,
+    /// Its symbol.
+    pub symbol: String,
+    /// Its calendar.
+    pub calendar: &'static Calendar,
+}
+
+/// A part of a sealed session: where it is.
+struct Part {
+    pg_day: i32,
+    number: i32,
+}
+
+/// The instrument being read.
+struct Current {
+    source: usize,
+    /// Instants, both included.
+    from: Nanos,
+    till: Nanos,
+    parts: std::vec::IntoIter<Part>,
+    live: LiveRows,
+    live_at: usize,
+    live_done: bool,
+}
+
+/// Yields trades in batches, instrument by instrument, in order of identity within each.
+pub struct Reader {
+    wanted: Wanted,
+    /// What is read, in this order.
+    pub sources: Vec<Source>,
+    next: usize,
+    current: Option<Current>,
+    /// How many blocks were decoded.
+    pub blocks: u64,
+}
+
+impl Reader {
+    /// Begins: finds the instruments that the caller may see.
+    pub fn new(wanted: Wanted) -> Reader {
+        let mut sources = Vec::new();
+        if !wanted.is_nothing() {
+            spi::connect(|c| find(c, &wanted, &mut sources));
+        }
+        Reader { wanted, sources, next: 0, current: None, blocks: 0 }
+    }
+
+    /// The next batch into `out`, which is emptied first; the index of its instrument, or `None` at the end.
+    pub fn fill(&mut self, out: &mut Trades) -> Option<usize> {
+        out.clear();
+        loop {
+            if self.current.is_none() {
+                let source = self.next;
+                if source >= self.sources.len() {
+                    return None;
+                }
+                self.next += 1;
+                self.current = Some(open(&self.wanted, &self.sources, source));
+            }
+            let current = self.current.as_mut()?;
+            let (id, source) = (self.sources[current.source].id, current.source);
+            match current.parts.next() {
+                Some(part) => {
+                    self.blocks += 1;
+                    read_part(id, &part, current, out);
+                }
+                None if !current.live_done => {
+                    current.live.visible(current.live_at..current.live.len(), out);
+                    current.live_done = true;
+                }
+                None => {
+                    self.current = None;
+                    continue;
+                }
+            }
+            if !out.is_empty() {
+                return Some(source);
+            }
+        }
+    }
+}
+
+fn find(c: &Conn, wanted: &Wanted, sources: &mut Vec<Source>) {
+    let mut add = |v: &[pgrx::pg_sys::Datum], _: &[bool]| {
+        // SAFETY: columns are int4, text, text, all NOT NULL.
+        let (symbol, calendar) = unsafe { (text(v[1]), text(v[2])) };
+        sources.push(Source { id: v[0].value() as i32, symbol, calendar: crate::calendar::calendar(&calendar) });
+    };
+    match (&wanted.ids, &wanted.symbols) {
+        (Some(ids), _) => {
+            for id in ids.iter().filter_map(|id| i32::try_from(*id).ok()) {
+                let sql = c"SELECT id, symbol, calendar FROM market.instruments WHERE id = $1";
+                c.run(Mode::SameSnapshot, &BY_ID, sql, &[Arg::int4(id)], &mut add);
+            }
+        }
+        (None, Some(symbols)) => {
+            for symbol in symbols {
+                let sql = c"SELECT id, symbol, calendar FROM market.instruments WHERE symbol = $1";
+                c.run(Mode::SameSnapshot, &BY_SYMBOL, sql, &[Arg::text(symbol)], &mut add);
+            }
+        }
+        (None, None) => {
+            let sql = c"SELECT id, symbol, calendar FROM market.instruments ORDER BY id";
+            c.run(Mode::SameSnapshot, &ALL, sql, &[], &mut add);
+        }
+    }
+    if let Some(symbols) = &wanted.symbols {
+        sources.retain(|source| symbols.contains(&source.symbol));
+    }
+}
+
+/// Lists the parts of an instrument and reads its live rows.
+fn open(wanted: &Wanted, sources: &[Source], source: usize) -> Current {
+    let Source { id, calendar, .. } = &sources[source];
+    let window = window_of_dates(calendar, wanted.dates);
+    let (low, high) = (time::nanos_of_micros(wanted.micros.0), time::nanos_of_micros(wanted.micros.1));
+    let from = low.unwrap_or(Nanos::MIN).max(window.0);
+    let till = high.map_or(Nanos::MAX, |ts| ts.saturating_add(999)).min(window.1);
+    // The storage key of an instant grows with it, so bounds on instants are bounds on trade dates.
+    let date_of = |ts: Nanos| time::pg_days(calendar.filing(ts).trade_date);
+    let first = low.map_or(wanted.dates.0, |ts| wanted.dates.0.max(date_of(ts)));
+    let last = high.map_or(wanted.dates.1, |ts| wanted.dates.1.min(date_of(ts)));
+    let mut parts = Vec::new();
+    let mut live = LiveRows::default();
+    if from <= till {
+        spi::connect(|c| {
+            c.run(
+                Mode::SameSnapshot,
+                &PARTS,
+                c"SELECT trade_date, part FROM market.trade_blocks
+                  WHERE instrument_id = $1 AND trade_date BETWEEN $2 AND $3 AND last_ts >= $4 AND first_ts <= $5
+                  ORDER BY first_ts, first_ns, first_seq, first_sub",
+                &[
+                    Arg::int4(*id),
+                    Arg::date(first),
+                    Arg::date(last),
+                    Arg::timestamptz(wanted.micros.0),
+                    Arg::timestamptz(wanted.micros.1),
+                ],
+                &mut |v, _| parts.push(Part { pg_day: v[0].value() as i32, number: v[1].value() as i32 }),
+            );
+            live = live_rows(c, *id, from, till.saturating_add(1));
+        });
+    }
+    Current { source, from, till, parts: parts.into_iter(), live, live_at: 0, live_done: false }
+}
+
+/// Decodes the wanted pages of a part and puts the live rows up to its end over them.
+fn read_part(id: i32, part: &Part, current: &mut Current, out: &mut Trades) {
+    let mut page = Trades::new();
+    let mut last = None;
+    spi::connect(|c| {
+        c.run(
+            Mode::SameSnapshot,
+            &PAYLOAD,
+            c"SELECT payload FROM market.trade_blocks WHERE instrument_id = $1 AND trade_date = $2 AND part = $3",
+            &[Arg::int4(id), Arg::date(part.pg_day), Arg::int4(part.number)],
+            &mut |v, _| {
+                // SAFETY: payload is a bytea, NOT NULL, alive until the closure returns.
+                let bytes = unsafe { Bytes::whole(v[0]) };
+                let header = Header::parse(bytes.get()).or_raise();
+                for index in header.pages_between(current.from, current.till.saturating_add(1)) {
+                    check_for_interrupts!();
+                    decode_page(bytes.get(), &header, index, &mut page).or_raise();
+                }
+                last = Some(header.last);
+            },
+        );
+    });
+    let Some(last) = last else { return };
+    let end = current.live.after(last);
+    overlay(&page, &current.live, current.live_at..end, out);
+    current.live_at = end;
+}
+
+/// The instants that trades of these trade dates (both included) can have. Beyond the calendar's known range, all.
+fn window_of_dates(calendar: &Calendar, dates: (i32, i32)) -> (Nanos, Nanos) {
+    let (known_first, known_last) = calendar.known();
+    let first = time::trade_date(dates.0);
+    let from = match first > known_first && first <= known_last {
+        true => calendar.sessions(first, known_last).ok().and_then(|mut days| days.next()).map(|day| day.from),
+        false => None,
+    };
+    let last = time::trade_date(dates.1);
+    let till = match last >= known_first && last < known_last {
+        true => calendar.next_session(last.plus(1), -1).and_then(|day| calendar.session(day)).ok().flatten(),
+        false => None,
+    };
+    (from.unwrap_or(Nanos::MIN), till.map_or(Nanos::MAX, |day| day.till - 1))
+}
