@@ -310,7 +310,8 @@ impl<'d> Question<'d> {
             session.is_some_and(|s| self.segments.contains(s.segment_at(bar.open_at)))
         };
         let bar = bars.iter().filter(inside).find(|bar| bar.prices.is_some_and(|p| of(&p) == value))?;
-        let day = if self.period.sessions > 1 { format!(" on {}", wording::date(bar.trade_date)) } else { String::new() };
+        let day =
+            if self.period.sessions > 1 { format!(" on {}", wording::date(bar.trade_date)) } else { String::new() };
         Some(format!(
             "First reached between {} and {} {}{day}.",
             wording::time(bar.open_at, tz),
@@ -326,16 +327,15 @@ fn check_segments(calendar: &Calendar, segments: Segments, period: &Period) -> R
     if session.is_none_or(|session| session.open(segments).is_some()) {
         return Ok(());
     }
-    let has: Vec<&str> = session
-        .iter()
-        .flat_map(|session| session.spans)
-        .map(|span| span.segment.name())
-        .fold(Vec::new(), |mut names, name| {
+    let has: Vec<&str> = session.iter().flat_map(|session| session.spans).map(|span| span.segment.name()).fold(
+        Vec::new(),
+        |mut names, name| {
             if !names.contains(&name) {
                 names.push(name);
             }
             names
-        });
+        },
+    );
     let message = format!("{} has no {segments} on {}.", calendar.id(), wording::date(period.last));
     Err(Refusal::new(RefusalKind::NoSession, message, format!("It has {}.", has.join(", "))).into())
 }

@@ -199,7 +199,9 @@ impl Chart {
             .filter_map(|candle| Some((candle.slot, candle.prices?)))
             .collect();
         // The database's price is marked, at the candle that has it: a mark never disagrees with the answer.
-        let at = |kind, price: f64, found: Option<&(usize, Prices)>| found.map(|(slot, _)| Mark { kind, slot: *slot, price });
+        let at = |kind, price: f64, found: Option<&(usize, Prices)>| {
+            found.map(|(slot, _)| Mark { kind, slot: *slot, price })
+        };
         let one = frame.period.sessions == 1 && self.intraday && inside.len() > 1;
         [
             at(MarkKind::High, total.high, inside.iter().find(|(_, p)| p.high == total.high)),

@@ -110,7 +110,7 @@ impl Directory {
 
     /// The instruments a ticker may stand for around a date, the likeliest first; the one with the most volume is meant.
     /// Empty if there is none.
-    pub fn candidates(&self, ticker: &Ticker, around: TradeDate) -> Vec<&Instrument> {
+    pub fn candidates<'a>(&'a self, ticker: &Ticker, around: TradeDate) -> Vec<&'a Instrument> {
         match ticker {
             Ticker::Exact(symbol) => self.instruments.get(symbol).into_iter().collect(),
             Ticker::Contract(text) => match Symbol::parse(text, around) {
@@ -133,7 +133,7 @@ impl Directory {
     }
 
     /// One instrument of a ticker, for what all of them share: the calendar.
-    pub fn any(&self, ticker: &Ticker) -> Option<&Instrument> {
+    pub fn any<'a>(&'a self, ticker: &Ticker) -> Option<&'a Instrument> {
         match ticker {
             Ticker::Exact(symbol) => self.instruments.get(symbol),
             Ticker::Root(root) | Ticker::Front(root, _) => self.contracts(root).next(),
@@ -144,13 +144,12 @@ impl Directory {
         }
     }
 
-    fn contracts<'a>(&'a self, root: &'a str) -> impl Iterator<Item = &'a Instrument> {
+    fn contracts<'a, 'r>(&'a self, root: &'r str) -> impl Iterator<Item = &'a Instrument> + use<'a, 'r> {
         self.instruments.values().filter(move |i| i.root.as_deref() == Some(root) && i.symbol != root)
     }
 
-    fn unexpired(&self, root: &str, around: TradeDate) -> Vec<&Instrument> {
-        let mut contracts: Vec<_> =
-            self.instruments.values().filter(|i| i.root.as_deref() == Some(root) && i.symbol != root).collect();
+    fn unexpired<'a>(&'a self, root: &str, around: TradeDate) -> Vec<&'a Instrument> {
+        let mut contracts: Vec<_> = self.contracts(root).collect();
         contracts.retain(|i| i.ends().is_none_or(|ends| ends >= around.date()));
         contracts.sort_by_key(|i| (i.ends().map_or(i32::MAX, |date| date.num_days_from_ce()), i.symbol.clone()));
         contracts

@@ -106,8 +106,8 @@ pub enum Stat {
 /// Words that say nothing about the question.
 const FILLERS: &[&str] = &[
     "the", "of", "on", "in", "a", "an", "for", "please", "me", "at", "during", "over", "it", "its", "s", "so", "far",
-    "price", "much", "many", "number", "with", "market", "markets", "exchange", "like", "by", "full",
-    "whole", "hi", "hello", "hey", "thanks", "you", "can", "could", "i", "get", "see", "have", "had", "there",
+    "price", "much", "many", "number", "with", "market", "markets", "exchange", "like", "by", "full", "whole", "hi",
+    "hello", "hey", "thanks", "you", "can", "could", "i", "get", "see", "have", "had", "there",
 ];
 
 /// Every other word and its meaning. Two-word names come first, since the longest match wins.
@@ -130,7 +130,9 @@ fn meaning(word: &str) -> Option<Word> {
     let only = |segment| Word::Segments(Segments::only(segment));
     Some(match word {
         "what" | "what's" | "whats" | "show" | "give" | "tell" | "how" | "which" => Word::What,
-        "chart" | "charts" | "plot" | "graph" | "draw" | "candles" | "candlestick" | "candlesticks" | "bars" => Word::Chart,
+        "chart" | "charts" | "plot" | "graph" | "draw" | "candles" | "candlestick" | "candlesticks" | "bars" => {
+            Word::Chart
+        }
         "is" | "are" | "was" | "were" | "does" | "did" | "do" | "will" => Word::Is,
         "when" | "when's" | "whens" => Word::When,
         "time" => Word::Time,
@@ -183,7 +185,12 @@ fn meaning(word: &str) -> Option<Word> {
         "comex" => Word::Place("CME_METALS"),
         "nymex" => Word::Place("CME_ENERGY"),
         "cme" => Word::Place("CME_EQUITY"),
-        _ => return MONTHS.iter().position(|(short, long)| [short, long].contains(&&word)).map(|at| Word::MonthName(at as u32 + 1)),
+        _ => {
+            return MONTHS
+                .iter()
+                .position(|(short, long)| [short, long].contains(&&word))
+                .map(|at| Word::MonthName(at as u32 + 1));
+        }
     })
 }
 
@@ -204,9 +211,43 @@ const MONTHS: [(&str, &str); 12] = [
 
 /// Words offered when one is misspelt.
 const SUGGESTED: &[&str] = &[
-    "open", "high", "low", "close", "range", "volume", "vwap", "trades", "chart", "hours", "when", "yesterday", "today",
-    "last", "sessions", "session", "week", "month", "overnight", "premarket", "rth", "eth", "daily", "hourly", "weekly",
-    "monday", "tuesday", "wednesday", "thursday", "friday", "london", "tokyo", "nyse", "what", "help", "between", "ago",
+    "open",
+    "high",
+    "low",
+    "close",
+    "range",
+    "volume",
+    "vwap",
+    "trades",
+    "chart",
+    "hours",
+    "when",
+    "yesterday",
+    "today",
+    "last",
+    "sessions",
+    "session",
+    "week",
+    "month",
+    "overnight",
+    "premarket",
+    "rth",
+    "eth",
+    "daily",
+    "hourly",
+    "weekly",
+    "monday",
+    "tuesday",
+    "wednesday",
+    "thursday",
+    "friday",
+    "london",
+    "tokyo",
+    "nyse",
+    "what",
+    "help",
+    "between",
+    "ago",
 ];
 
 /// Reads a question into words.
@@ -292,7 +333,9 @@ fn word(text: &str, lower: &str, directory: &Directory) -> Result<Word, Refusal>
             "Write dates as 2025-11-24 or 24 nov 2025.",
         ));
     }
-    let like_a_symbol = text.len() <= 12 && text.chars().any(|c| c.is_ascii_uppercase()) && !text.chars().any(|c| c.is_ascii_lowercase());
+    let like_a_symbol = text.len() <= 12
+        && text.chars().any(|c| c.is_ascii_uppercase())
+        && !text.chars().any(|c| c.is_ascii_lowercase());
     Err(if like_a_symbol { unknown_symbol(text, directory) } else { unknown_word(text, directory) })
 }
 

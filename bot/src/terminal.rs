@@ -22,7 +22,9 @@ pub fn render(answer: &Answer) -> String {
 /// Columns side by side: the first to the left, words to the left, numbers to the right.
 pub fn aligned(table: &[Vec<String>]) -> String {
     let columns = table.iter().map(Vec::len).max().unwrap_or(0);
-    let wide = |column: usize| table.iter().filter_map(|row| row.get(column)).map(|cell| cell.chars().count()).max().unwrap_or(0);
+    let wide = |column: usize| {
+        table.iter().filter_map(|row| row.get(column)).map(|cell| cell.chars().count()).max().unwrap_or(0)
+    };
     let widths: Vec<usize> = (0..columns).map(wide).collect();
     let numeric = |column: usize| {
         let mut cells = table.iter().skip(1).filter_map(|row| row.get(column)).peekable();
@@ -36,7 +38,8 @@ pub fn aligned(table: &[Vec<String>]) -> String {
         for (column, cell) in row.iter().enumerate() {
             let width = widths[column];
             let gap = if column > 0 { "  " } else { "" };
-            let _ = if numeric(column) { write!(line, "{gap}{cell:>width$}") } else { write!(line, "{gap}{cell:<width$}") };
+            let _ =
+                if numeric(column) { write!(line, "{gap}{cell:>width$}") } else { write!(line, "{gap}{cell:<width$}") };
         }
         out.push_str(line.trim_end());
         out.push('\n');

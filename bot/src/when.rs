@@ -95,7 +95,7 @@ fn timeframe(words: &[Word]) -> Result<Option<(Timeframe, usize)>, Refusal> {
 
 /// The time at the beginning of the words, and how many of them it takes.
 fn when(words: &[Word]) -> Result<Option<(When, usize)>, Refusal> {
-    use Word::*;
+    use Word::{Ago, From, Last, Month, Next, Number, Session, This, Today, Tomorrow, Week, Weekday, Yesterday};
     let count = |n: u32, most: u32| match n {
         1.. if n <= most => Ok(n),
         _ => Err(unclear(&format!("A count from 1 to {most} is what I can answer for."))),
@@ -266,7 +266,8 @@ impl<'c> Clock<'c> {
             When::Month(month, year) => {
                 let latest = self.latest.date();
                 let year = year.unwrap_or(latest.year() - i32::from(month > latest.month()));
-                let first = NaiveDate::from_ymd_opt(year, month, 1).ok_or_else(|| unclear("There is no such month."))?;
+                let first =
+                    NaiveDate::from_ymd_opt(year, month, 1).ok_or_else(|| unclear("There is no such month."))?;
                 let next = first.checked_add_months(chrono::Months::new(1)).unwrap_or(first);
                 self.period(TradeDate::new(first), TradeDate::new(next).plus(-1))
             }

@@ -43,7 +43,19 @@ pub fn short_volume(value: f64) -> String {
     for (unit, name) in [(1e12, "T"), (1e9, "B"), (1e6, "M"), (1e3, "K")] {
         if value >= unit {
             let scaled = value / unit;
-            return format!("{}{name}", number(scaled, if scaled < 10.0 { 2 } else if scaled < 100.0 { 1 } else { 0 }));
+            return format!(
+                "{}{name}",
+                number(
+                    scaled,
+                    if scaled < 10.0 {
+                        2
+                    } else if scaled < 100.0 {
+                        1
+                    } else {
+                        0
+                    }
+                )
+            );
         }
     }
     volume((value * 10_000.0).round() / 10_000.0)

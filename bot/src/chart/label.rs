@@ -76,15 +76,15 @@ impl Placer {
                         Side::Left => Rect { x: x - distance - w, y: y - h / 2.0 + shift * h, w, h },
                         Side::Right => Rect { x: x + distance, y: y - h / 2.0 + shift * h, w, h },
                     };
-                    let rect = Rect { x: rect.x.clamp(self.bounds.x, (self.bounds.x + self.bounds.w - w).max(self.bounds.x)), ..rect };
+                    let rect = Rect {
+                        x: rect.x.clamp(self.bounds.x, (self.bounds.x + self.bounds.w - w).max(self.bounds.x)),
+                        ..rect
+                    };
                     if !rect.within(&self.bounds) || self.labels.iter().any(|l| l.overlap(&rect.grown(3.0)) > 0.0) {
                         continue;
                     }
                     let covered: f64 = self.candles.iter().map(|candle| candle.overlap(&rect.grown(2.0))).sum();
-                    let cost = covered * 3.0
-                        + distance
-                        + 14.0 * shift.abs()
-                        + if side == wanted { 0.0 } else { 30.0 };
+                    let cost = covered * 3.0 + distance + 14.0 * shift.abs() + if side == wanted { 0.0 } else { 30.0 };
                     if best.is_none_or(|(least, _)| cost < least) {
                         best = Some((cost, rect));
                     }

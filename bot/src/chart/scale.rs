@@ -60,8 +60,9 @@ pub fn time_ticks(chart: &Chart, step: f64, apart: f64) -> Vec<TimeTick> {
 }
 
 fn intraday(chart: &Chart, step: f64, apart: f64) -> Vec<TimeTick> {
-    let starts: Vec<usize> =
-        (0..chart.slots.len()).filter(|at| *at == 0 || chart.slots[*at].trade_date != chart.slots[at - 1].trade_date).collect();
+    let starts: Vec<usize> = (0..chart.slots.len())
+        .filter(|at| *at == 0 || chart.slots[*at].trade_date != chart.slots[at - 1].trade_date)
+        .collect();
     let local = |slot: usize| wording::local(chart.slots[slot].open_at, chart.zone);
     let date = |slot: usize| chart.slots[slot].trade_date.date().format("%a %-d %b").to_string();
     let mut ticks = spread(&starts, step, apart + 24.0, |slot| TimeTick { slot, text: date(slot), major: true });
@@ -73,8 +74,10 @@ fn intraday(chart: &Chart, step: f64, apart: f64) -> Vec<TimeTick> {
                 at.second() == 0 && (at.hour() * 60 + at.minute()) % minutes == 0
             })
             .collect();
-        let room = round.windows(2).all(|pair| (pair[1] - pair[0]) as f64 * step >= apart || {
-            chart.slots[pair[0]].trade_date != chart.slots[pair[1]].trade_date
+        let room = round.windows(2).all(|pair| {
+            (pair[1] - pair[0]) as f64 * step >= apart || {
+                chart.slots[pair[0]].trade_date != chart.slots[pair[1]].trade_date
+            }
         });
         if !room {
             continue;
@@ -102,7 +105,11 @@ fn daily(chart: &Chart, step: f64, apart: f64) -> Vec<TimeTick> {
     let months: Vec<usize> = all.clone().filter(|slot| begins(*slot, |d| d.year() * 12 + d.month0() as i32)).collect();
     let years: Vec<usize> = all.clone().filter(|slot| begins(*slot, |d| d.year())).collect();
     if years.len() > 8 {
-        return spread(&years, step, apart, |slot| TimeTick { slot, text: day(slot).format("%Y").to_string(), major: true });
+        return spread(&years, step, apart, |slot| TimeTick {
+            slot,
+            text: day(slot).format("%Y").to_string(),
+            major: true,
+        });
     }
     if months.len() > 4 {
         return spread(&months, step, apart, |slot| {

@@ -63,7 +63,8 @@ impl<'c> Page<'c> {
         let low = drawn().map(|p| p.low).fold(f64::INFINITY, f64::min);
         let (low, high) = if low <= high { (low, high) } else { (0.0, 1.0) };
         let smallest = 10f64.powi(-(chart.decimals as i32));
-        let widest = [low, high].map(|price| font::width(&wording::number(price, chart.decimals), 13.0, Weight::SemiBold));
+        let widest =
+            [low, high].map(|price| font::width(&wording::number(price, chart.decimals), 13.0, Weight::SemiBold));
         let right = WIDTH - (widest[0].max(widest[1]) + 34.0).max(78.0);
         let floor = HEIGHT - BOTTOM;
         let prices = PriceScale::new(low, high, smallest, TOP, floor - VOLUME - GAP - TOP);
@@ -210,7 +211,12 @@ impl<'c> Page<'c> {
             }
         }
         let base = self.floor - VOLUME;
-        let _ = writeln!(self.out, r#"<path d="M{LEFT} {:.1}H{right:.1}M{LEFT} {:.1}H{right:.1}" stroke="{EDGE}"/>"#, base - GAP / 2.0 + 0.5, self.floor + 0.5);
+        let _ = writeln!(
+            self.out,
+            r#"<path d="M{LEFT} {:.1}H{right:.1}M{LEFT} {:.1}H{right:.1}" stroke="{EDGE}"/>"#,
+            base - GAP / 2.0 + 0.5,
+            self.floor + 0.5
+        );
         if self.most_volume > 0.0 {
             let most = wording::short_volume(self.most_volume);
             self.text(right + 12.0, base + 10.0, 11.0, Weight::Regular, DIM, "start", &most);
@@ -253,7 +259,8 @@ impl<'c> Page<'c> {
                 let left = middle - body / 2.0;
                 if let Some(p) = candle.prices {
                     let (top, bottom) = (self.prices.y(p.open.max(p.close)), self.prices.y(p.open.min(p.close)));
-                    let (top, height) = if bottom - top < 1.4 { ((top + bottom) / 2.0 - 0.7, 1.4) } else { (top, bottom - top) };
+                    let (top, height) =
+                        if bottom - top < 1.4 { ((top + bottom) / 2.0 - 0.7, 1.4) } else { (top, bottom - top) };
                     if p.high > p.low {
                         let _ = write!(wicks, "M{middle:.1} {:.1}V{:.1}", self.prices.y(p.high), self.prices.y(p.low));
                     }
@@ -292,7 +299,8 @@ impl<'c> Page<'c> {
 
     fn marks(&mut self) {
         let chart = self.chart;
-        let bounds = Rect { x: LEFT + 4.0, y: TOP + 4.0, w: self.right - LEFT - 8.0, h: self.floor - VOLUME - GAP - TOP };
+        let bounds =
+            Rect { x: LEFT + 4.0, y: TOP + 4.0, w: self.right - LEFT - 8.0, h: self.floor - VOLUME - GAP - TOP };
         let half = (self.step * 0.4).min(12.0);
         let candles = chart.candles.iter().filter_map(|candle| {
             let p = candle.prices?;
@@ -315,7 +323,9 @@ impl<'c> Page<'c> {
             let (x, y) = (self.x(mark.slot), self.prices.y(mark.price));
             let text = format!("{name} {}", self.number(mark.price));
             let (w, h) = (font::width(&text, 12.0, Weight::SemiBold) + 14.0, 20.0);
-            let dot = format!(r#"<circle cx="{x:.1}" cy="{y:.1}" r="3.6" fill="{BACKGROUND}" stroke="{fill}" stroke-width="1.8"/>"#);
+            let dot = format!(
+                r#"<circle cx="{x:.1}" cy="{y:.1}" r="3.6" fill="{BACKGROUND}" stroke="{fill}" stroke-width="1.8"/>"#
+            );
             let Some(label) = placer.place(x, y, w, h, side) else {
                 let _ = writeln!(self.out, "{dot}");
                 continue;
