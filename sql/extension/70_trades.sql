@@ -48,18 +48,5 @@ COMMENT ON FUNCTION market.insert_trade() IS 'Trigger of market.trades: stores a
 CREATE TRIGGER insert_trade INSTEAD OF INSERT OR UPDATE OR DELETE ON market.trades
   FOR EACH ROW EXECUTE FUNCTION market.insert_trade();
 
--- Plain SQL, so that it is inlined and its range decides what is read.
-CREATE FUNCTION market.trades_between(symbol text, first timestamptz, last timestamptz)
-RETURNS TABLE (ts timestamptz, ns int2, seq int8, sub int2, price float8, size float8, flags int4, cond int4,
-  ts_recv timestamptz, trade_id int8, segment text, trade_date date)
-LANGUAGE sql STABLE PARALLEL SAFE ROWS 10000 COST 1000
-BEGIN ATOMIC
-  SELECT t.ts, t.ns, t.seq, t.sub, t.price, t.size, t.flags, t.cond, t.ts_recv, t.trade_id, t.segment, t.trade_date
-  FROM market.trades AS t
-  WHERE t.instrument_id = market.instrument_id(trades_between.symbol, trades_between.first::date)
-    AND t.ts >= trades_between.first AND t.ts < trades_between.last;
-END;
-COMMENT ON FUNCTION market.trades_between(text, timestamptz, timestamptz) IS 'Trades of a symbol between two instants, half-open, in order. ESZ5 and ES.c.0 are understood at the first instant.';
-
 GRANT SELECT ON market.trades_scan, market.trades TO market_reader;
 GRANT INSERT ON market.trades TO market_writer;
