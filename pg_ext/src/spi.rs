@@ -149,14 +149,12 @@ unsafe extern "C-unwind" fn receive_start(_: *mut pg_sys::DestReceiver, _: std::
 unsafe extern "C-unwind" fn receive_end(_: *mut pg_sys::DestReceiver) {}
 
 impl Conn {
-    fn prepare(&self, sql: &CStr, args: &[Arg]) -> Plan {
+    fn prepare(&self, sql: &CStr, args: &[Arg], options: u32) -> Plan {
         let types: Vec<Oid> = args.iter().map(|a| a.type_oid).collect();
         // SAFETY: SPI is connected; the plan is kept for the backend's life.
         unsafe {
-            // a generic plan over a partitioned table locks every partition; a custom plan is pruned first
-            let options = pg_sys::CURSOR_OPT_CUSTOM_PLAN as i32;
-            let plan =
-                pg_sys::SPI_prepare_cursor(sql.as_ptr(), types.len() as i32, types.as_ptr() as *mut Oid, options);
+            let types_ptr = types.as_ptr() as *mut Oid;
+            let plan = pg_sys::SPI_prepare_cursor(sql.as_ptr(), types.len() as i32, types_ptr, options as i32);
             if plan.is_null() {
                 let code = pg_sys::SPI_result;
                 error!("SPI_prepare failed ({code})");
@@ -178,9 +176,27 @@ impl Conn {
         args: &[Arg],
         each: &mut dyn FnMut(&[Datum], &[bool]),
     ) -> u64 {
+        // a generic plan over a partitioned table locks every partition; a custom plan is pruned first
+        self.run_planned(mode, cell, sql, args, pg_sys::CURSOR_OPT_CUSTOM_PLAN, each)
+    }
+
+    /// As `execute` in mode `Fresh`, for an INSERT of one row: it has nothing to prune, so it is planned once and not per row.
+    pub fn insert(&self, cell: &'static PlanCell, sql: &CStr, args: &[Arg]) -> u64 {
+        self.run_planned(Mode::Fresh, cell, sql, args, pg_sys::CURSOR_OPT_GENERIC_PLAN, &mut |_, _| {})
+    }
+
+    fn run_planned(
+        &self,
+        mode: Mode,
+        cell: &'static PlanCell,
+        sql: &CStr,
+        args: &[Arg],
+        options: u32,
+        each: &mut dyn FnMut(&[Datum], &[bool]),
+    ) -> u64 {
         let plan = cell.with(|c| {
             c.get().unwrap_or_else(|| {
-                let plan = self.prepare(sql, args);
+                let plan = self.prepare(sql, args, options);
                 c.set(Some(plan));
                 plan
             })
@@ -208,11 +224,11 @@ impl Conn {
             receiver.public.rShutdown = Some(receive_end);
             receiver.public.rDestroy = Some(receive_end);
             receiver.public.mydest = pg_sys::CommandDest::DestNone;
-            let mut options: pg_sys::SPIExecuteOptions = std::mem::zeroed();
-            options.params = params;
-            options.read_only = mode == Mode::SameSnapshot;
-            options.dest = (&raw mut receiver).cast::<pg_sys::DestReceiver>();
-            let code = pg_sys::SPI_execute_plan_extended(plan.0, &options);
+            let mut execute: pg_sys::SPIExecuteOptions = std::mem::zeroed();
+            execute.params = params;
+            execute.read_only = mode == Mode::SameSnapshot;
+            execute.dest = (&raw mut receiver).cast::<pg_sys::DestReceiver>();
+            let code = pg_sys::SPI_execute_plan_extended(plan.0, &execute);
             if code < 0 {
                 error!("SPI_execute_plan failed ({code})");
             }

@@ -23,7 +23,7 @@ CREATE FOREIGN TABLE market.trades_scan (
   ts_recv        timestamptz,
   trade_id       int8,
   trade_date     date NOT NULL,
-  segment        text,
+  segment        text NOT NULL,
   instrument_id  int4 NOT NULL
 ) SERVER market_trades;
 COMMENT ON FOREIGN TABLE market.trades_scan IS 'What market.trades reads; ask that view.';
@@ -40,7 +40,7 @@ COMMENT ON COLUMN market.trades.flags IS 'Eligibility bits; 0 is an ordinary tra
 COMMENT ON COLUMN market.trades.cond IS 'The venue''s raw sale condition.';
 COMMENT ON COLUMN market.trades.ts_recv IS 'When the trade was received, where known.';
 COMMENT ON COLUMN market.trades.trade_date IS 'Session the trade belongs to. Beyond the calendar''s known range, where it is filed for now.';
-COMMENT ON COLUMN market.trades.segment IS 'ON, PRE, RTH, POST or OFF; auction prints belong to RTH. NULL beyond the calendar''s known range.';
+COMMENT ON COLUMN market.trades.segment IS 'ON, PRE, RTH, POST or OFF; auction prints belong to RTH. OFF beyond the calendar''s known range.';
 
 CREATE FUNCTION market.insert_trade() RETURNS trigger
 LANGUAGE c AS 'MODULE_PATHNAME', 'insert_trade';

@@ -2,8 +2,8 @@
 
 use super::{COLUMNS, Column};
 use crate::error::OrRaise;
-use crate::fmgr::{float8_of, text};
-use crate::spi::{self, Arg, Mode};
+use crate::fmgr::{float8, float8_of, text};
+use crate::spi::{self, Arg};
 use crate::store::invalid;
 use crate::{instrument, plans, time, v1};
 use market::{TradeDate, money};
@@ -95,8 +95,7 @@ fn insert(get: &dyn Fn(Column) -> Option<Datum>) {
     }
     let int4 = |column| Arg::int4(get(column).map_or(0, |d| d.value() as i32));
     spi::connect(|c| {
-        c.execute(
-            Mode::Fresh,
+        c.insert(
             &INSERT,
             c"INSERT INTO market.live_trades (instrument_id, ts, ns, seq, sub, price, size, flags, cond, ts_recv, trade_id)
               VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)",
@@ -106,8 +105,8 @@ fn insert(get: &dyn Fn(Column) -> Option<Datum>) {
                 Arg::int2(ns),
                 Arg::int8(seq.value() as i64),
                 Arg::int2(sub),
-                Arg::float8(price),
-                Arg::float8(size),
+                Arg::new(pg_sys::FLOAT8OID, float8(price)),
+                Arg::new(pg_sys::FLOAT8OID, float8(size)),
                 int4(Column::Flags),
                 int4(Column::Cond),
                 Arg::option(pg_sys::TIMESTAMPTZOID, recv),

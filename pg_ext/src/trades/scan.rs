@@ -226,10 +226,10 @@ impl Scan {
         }
         put(Column::TradeDate, Some(Datum::from(time::pg_days(self.place.trade_date))));
         let segment = match uses(Column::Segment) {
-            true => self.place.session.map(|session| session.place(batch.ts[at], batch.flags[at]).0),
-            false => None,
+            true => self.place.session.map_or(Segment::Off, |session| session.place(batch.ts[at], batch.flags[at]).0),
+            false => Segment::Off,
         };
-        put(Column::Segment, segment.map(|segment| self.segments[segment as usize]));
+        put(Column::Segment, Some(self.segments[segment as usize]));
     }
 }
 
