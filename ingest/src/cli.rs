@@ -223,9 +223,9 @@ pub struct Live {
     /// First wait before connecting again; doubles up to a minute
     #[arg(long, value_name = "MS", default_value_t = 250, value_parser = clap::value_parser!(u64).range(1..=60_000))]
     pub backoff_ms: u64,
-    /// How unknown symbols become instruments.
-    #[command(flatten)]
-    pub instruments: Instruments,
+    /// Whether to add symbols that are no instruments yet, on the calendar 24/7
+    #[arg(long, value_enum, default_value_t)]
+    pub create: Create,
 }
 
 fn parse_positive(text: &str) -> std::result::Result<String, String> {
@@ -373,7 +373,7 @@ async fn run_live(args: Live) -> Result<u8> {
         venue: args.venue,
         symbols: args.symbols,
         url: args.url,
-        creating: args.instruments.creating(),
+        creating: Creating { create: args.create, ..Creating::default() },
         batch: args.batch as usize,
         flush: Duration::from_millis(args.flush_ms),
         silence: Duration::from_millis(args.silence_ms),

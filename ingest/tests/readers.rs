@@ -209,7 +209,7 @@ fn a_file_of_another_format_says_which() {
         (Format::Dbn, "not DBN"),
         (Format::Parquet, "Parquet"),
         (Format::Lean, "--format csv"),
-        (Format::Kraken, "JSON"),
+        (Format::Kraken, "Kraken"),
     ] {
         let all = read(&path, &format(asked));
         let end = all.end.expect("another format");

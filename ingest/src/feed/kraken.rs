@@ -2,17 +2,27 @@
 
 use super::csv::{decimal, show, size};
 use super::{Batch, Broken, Defaults, Feed, Names, Reject};
-use market::money;
+use crate::clock::{Clock, TimeFormat};
 use market::trade::{NONE_I64, Trade, flags};
-use serde_json::Value;
+use serde::Deserialize;
+use serde_json::value::RawValue;
+use std::borrow::Cow;
+use std::collections::BTreeMap;
 use std::io::Read;
 
 /// An answer is a thousand trades; anything near this size is not one.
 const LARGEST: u64 = 256 << 20;
 
+#[derive(Deserialize)]
+struct Answer {
+    #[serde(default)]
+    error: Vec<String>,
+    result: Option<BTreeMap<String, Box<RawValue>>>,
+}
+
 /// One answer of the REST interface.
 pub struct Kraken {
-    trades: std::vec::IntoIter<(u32, Value)>,
+    trades: std::vec::IntoIter<(u32, Box<RawValue>)>,
     record: u64,
 }
 
@@ -27,14 +37,14 @@ impl Kraken {
         if read as u64 == LARGEST {
             return Err(Broken::new("is larger than any answer of Kraken's"));
         }
-        let answer: Value = serde_json::from_slice(&text).map_err(|e| {
-            let what = if e.is_eof() { "is truncated JSON" } else { "is not JSON" };
+        let answer: Answer = serde_json::from_slice(&text).map_err(|e| {
+            let what = if e.is_eof() { "is truncated JSON" } else { "is not Kraken's JSON" };
             Broken::at(e.line() as u64, format!("{what}: {e}"))
         })?;
-        if let Some(first) = answer.get("error").and_then(Value::as_array).and_then(|list| list.first()) {
+        if let Some(first) = answer.error.first() {
             return Err(Broken::new(format!("is an error of Kraken's, not trades: {first}")));
         }
-        let pairs = answer.get("result").and_then(Value::as_object).ok_or_else(|| {
+        let pairs = answer.result.ok_or_else(|| {
             Broken::new("is not Kraken's answer to GET /0/public/Trades: it has no object \"result\"")
         })?;
         names.set_defaults(Defaults {
@@ -45,8 +55,9 @@ impl Kraken {
         let mut trades = vec![];
         for (pair, list) in pairs.iter().filter(|(key, _)| *key != "last") {
             let name = names.id(symbol.unwrap_or(pair).as_bytes()).map_err(Broken::new)?;
-            let list = list.as_array().ok_or_else(|| Broken::new(format!("has no list of trades for {pair}")))?;
-            trades.extend(list.iter().map(|trade| (name, trade.clone())));
+            let list: Vec<Box<RawValue>> = serde_json::from_str(list.get())
+                .map_err(|_| Broken::new(format!("has no list of trades for {pair}")))?;
+            trades.extend(list.into_iter().map(|trade| (name, trade)));
         }
         Ok(Kraken { trades: trades.into_iter(), record: 0 })
     }
@@ -57,28 +68,34 @@ impl Feed for Kraken {
         while !batch.is_full() {
             let Some((name, value)) = self.trades.next() else { return Ok(false) };
             self.record += 1;
-            match trade(&value) {
+            match trade(value.get()) {
                 Ok(trade) => batch.push(name, trade),
-                Err(reason) => batch.rejects.push(Reject::new(self.record, reason, value.to_string().as_bytes())),
+                Err(reason) => batch.rejects.push(Reject::new(self.record, reason, value.get().as_bytes())),
             }
         }
         Ok(true)
     }
 }
 
-fn trade(value: &Value) -> Result<Trade, String> {
-    let fields = value.as_array().filter(|f| f.len() >= 4).ok_or("is not a list of at least four values")?;
-    let text = |at: usize, what: &str| fields[at].as_str().ok_or_else(|| format!("{what} {} is not text", fields[at]));
+fn trade(text: &str) -> Result<Trade, String> {
+    let fields: Vec<&RawValue> = serde_json::from_str(text).map_err(|_| "is not a list of values")?;
+    if fields.len() < 7 {
+        return Err(format!("has {} values, not 7", fields.len()));
+    }
+    let text = |at: usize, what: &str| {
+        serde_json::from_str::<Cow<str>>(fields[at].get()).map_err(|_| format!("{what} {} is not text", fields[at]))
+    };
     let price = decimal(text(0, "price")?.as_bytes(), "price")?;
     let size = size(text(1, "volume")?.as_bytes())?;
-    // Seconds with seven decimals. The shortest decimal of the float is what the exchange wrote; its nanos fit an i64.
-    let time = fields[2].as_f64().ok_or_else(|| format!("time {} is not a number", fields[2]))?;
-    let ts = money::from_f64("time", time).map_err(|e| e.to_string())?;
-    let flags = match text(3, "side")? {
+    // Seconds with seven decimals: read as text, because a float of today's seconds is good for a quarter of a
+    // microsecond only.
+    let time = fields[2].get().as_bytes();
+    let ts = Clock::new(TimeFormat::EpochS, None, None).parse(time).map_err(|e| format!("time {} {e}", show(time)))?;
+    let flags = match &*text(3, "side")? {
         "b" => flags::BUY,
         "s" => flags::SELL,
         other => return Err(format!("side {} is neither b nor s", show(other.as_bytes()))),
     };
-    let id = fields.get(6).and_then(Value::as_i64).ok_or("has no trade id")?;
+    let id = super::csv::integer(fields[6].get().as_bytes(), "trade id")?;
     Ok(Trade { ts, seq: id, sub: 0, price, size, flags, cond: 0, ts_recv: NONE_I64, trade_id: id })
 }

@@ -26,7 +26,7 @@ pub enum End {
     Close,
     /// Nothing more is said; the client has to notice.
     Silent,
-    /// Stays, with a ping now and then, until the client goes.
+    /// Stays until the client goes.
     Stay,
 }
 
@@ -74,8 +74,22 @@ async fn connection(stream: tokio::net::TcpStream, step: Step, pongs: Arc<Atomic
             return;
         }
     }
-    if socket.flush().await.is_err() {
+    // When this ping is answered the client has read everything before it: a reset connection would throw away what
+    // still lies in the client's buffers, and that would be a gap.
+    if socket.send(Message::Ping("end".into())).await.is_err() {
         return;
+    }
+    loop {
+        match socket.next().await {
+            Some(Ok(Message::Pong(payload))) => {
+                pongs.fetch_add(1, Ordering::SeqCst);
+                if payload.as_ref() == b"end" {
+                    break;
+                }
+            }
+            Some(Ok(_)) => {}
+            _ => return,
+        }
     }
     match step.then {
         End::Drop => {}
@@ -83,13 +97,7 @@ async fn connection(stream: tokio::net::TcpStream, step: Step, pongs: Arc<Atomic
             let _ = socket.close(None).await;
         }
         End::Silent => std::future::pending().await,
-        End::Stay => {
-            while let Some(Ok(message)) = socket.next().await {
-                if message.is_pong() {
-                    pongs.fetch_add(1, Ordering::SeqCst);
-                }
-            }
-        }
+        End::Stay => while let Some(Ok(_)) = socket.next().await {},
     }
 }
 
