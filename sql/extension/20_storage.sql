@@ -156,6 +156,9 @@ BEGIN
   END IF;
   -- one maker at a time; the lock is released at the end of the transaction
   PERFORM pg_catalog.pg_advisory_xact_lock(pg_catalog.hashtextextended('market.ensure_partitions', 0));
+  -- An advisory lock lets no invalidations in, a table lock does: without it the names below come from a stale cache
+  -- and what another session has just made is made again.
+  LOCK TABLE market.feeds IN ACCESS SHARE MODE;
   IF pg_catalog.to_regclass(pg_catalog.format('market.%I', blocks)) IS NULL THEN
     EXECUTE pg_catalog.format('CREATE TABLE market.%I PARTITION OF market.trade_blocks FOR VALUES FROM (%L) TO (%L)
       WITH (toast.autovacuum_vacuum_scale_factor = 0.02)', blocks, month, (month + interval '1 month')::date);
