@@ -4,7 +4,8 @@ use crate::error::{OrRaise, raise_with};
 use crate::fmgr::{Bytes, Rows, arg, arg_is_null, arg_option, arg_text, null, text, varlena};
 use crate::{time, v1};
 use market::{BucketCursor, Calendar, Nanos, Segment, Segments, Session, Timeframe, TradeDate};
-use pgrx::pg_sys::{Datum, FunctionCallInfo};
+use pgrx::memcxt::PgMemoryContexts;
+use pgrx::pg_sys::{self, Datum, FunctionCallInfo};
 use pgrx::prelude::*;
 use std::cell::RefCell;
 use std::collections::HashMap;
@@ -12,7 +13,6 @@ use std::collections::HashMap;
 thread_local! {
     // Leaked on purpose: at most one entry per calendar name, for the life of the backend.
     static CALENDARS: RefCell<HashMap<String, &'static Calendar>> = RefCell::new(HashMap::new());
-    static SITES: RefCell<Vec<Site>> = const { RefCell::new(Vec::new()) };
 }
 
 /// The calendar of an id or alias; raises 42704 with a near match.
@@ -36,12 +36,21 @@ fn segments_or_main(fc: FunctionCallInfo, i: usize, calendar: &Calendar) -> Segm
     }
 }
 
-/// A call site's arguments, read: most statements use one or two.
+/// What a call site asks again and again: its arguments, read, and where it was.
 struct Site {
     timeframe: Vec<u8>,
     calendar: Vec<u8>,
     segments: Option<Vec<u8>>,
     cursor: BucketCursor<'static>,
+}
+
+/// The sites behind one call in one statement, the last one used in front. Most calls have one.
+struct Sites {
+    /// The arguments that choose a site are constants of the statement, so the first site is always the right one.
+    constant: bool,
+    all: Vec<Site>,
+    /// `ON` ... `OFF` as text, made once.
+    names: [Datum; Segment::ALL.len()],
 }
 
 const SITES_KEPT: usize = 8;
@@ -172,10 +181,8 @@ pub unsafe extern "C-unwind" fn session_of(fc: FunctionCallInfo) -> Datum {
 #[unsafe(no_mangle)]
 #[pg_guard]
 pub unsafe extern "C-unwind" fn trade_date(fc: FunctionCallInfo) -> Datum {
-    with_site(b"1d", fc, 1, None, |site| {
-        let ts = time::nanos(arg(fc, 0).value() as i64);
-        date(site.cursor.session_at(ts).or_raise().trade_date)
-    })
+    let sites = sites(fc, &BY_CALENDAR);
+    date(sites.all[0].cursor.session_at(time::nanos(arg(fc, 0).value() as i64)).or_raise().trade_date)
 }
 
 /// `segment(ts, calendar) -> text`
@@ -185,10 +192,9 @@ pub unsafe extern "C-unwind" fn trade_date(fc: FunctionCallInfo) -> Datum {
 #[unsafe(no_mangle)]
 #[pg_guard]
 pub unsafe extern "C-unwind" fn segment(fc: FunctionCallInfo) -> Datum {
-    with_site(b"1d", fc, 1, None, |site| {
-        let ts = time::nanos(arg(fc, 0).value() as i64);
-        varlena(site.cursor.session_at(ts).or_raise().segment_at(ts).name().as_bytes())
-    })
+    let sites = sites(fc, &BY_CALENDAR);
+    let ts = time::nanos(arg(fc, 0).value() as i64);
+    sites.names[sites.all[0].cursor.session_at(ts).or_raise().segment_at(ts) as usize]
 }
 
 /// `is_open(ts, calendar, segments) -> bool`
@@ -260,47 +266,68 @@ pub unsafe extern "C-unwind" fn next_close(fc: FunctionCallInfo) -> Datum {
     next_edge(fc, Calendar::next_close)
 }
 
-/// Runs `f` with the call site of these arguments, reading them the first time only: a calendar lookup by name and the
-/// parsing of a timeframe cost more than the question itself.
-unsafe fn with_site<R>(
-    timeframe: &[u8],
-    fc: FunctionCallInfo,
-    calendar_arg: usize,
-    segments_arg: Option<usize>,
-    f: impl FnOnce(&mut Site) -> R,
-) -> R {
-    let name = Bytes::whole(arg(fc, calendar_arg));
-    let chosen = segments_arg.and_then(|i| arg_option(fc, i)).map(|d| Bytes::whole(d));
-    SITES.with(|sites| {
-        let mut sites = sites.borrow_mut();
-        let same = |s: &Site| {
-            s.timeframe == timeframe
-                && s.calendar == name.get()
-                && s.segments.as_deref() == chosen.as_ref().map(Bytes::get)
-        };
-        let at = match sites.iter().position(same) {
-            Some(at) => at,
-            None => {
-                let utf8 = |b: &[u8]| String::from_utf8_lossy(b).into_owned();
-                let c = calendar(&utf8(name.get()));
-                let segments = match &chosen {
-                    Some(s) => Segments::parse(&utf8(s.get())).or_raise(),
-                    None => c.main(),
-                };
-                let width = Timeframe::parse(&utf8(timeframe)).or_raise();
-                sites.truncate(SITES_KEPT - 1);
-                let site = Site {
-                    timeframe: timeframe.to_vec(),
-                    calendar: name.get().to_vec(),
-                    segments: chosen.as_ref().map(|s| s.get().to_vec()),
-                    cursor: BucketCursor::new(c, width, segments),
-                };
-                sites.insert(0, site);
-                0
-            }
-        };
-        f(&mut sites[at])
-    })
+/// Which arguments of a function choose its site; without a timeframe it is a day.
+struct Choice {
+    timeframe: Option<usize>,
+    calendar: usize,
+    segments: Option<usize>,
+}
+
+/// `trade_date(ts, calendar)` and `segment(ts, calendar)`.
+const BY_CALENDAR: Choice = Choice { timeframe: None, calendar: 1, segments: None };
+/// `session_bucket(timeframe, ts, calendar, segments)`.
+const BY_BUCKET: Choice = Choice { timeframe: Some(0), calendar: 2, segments: Some(3) };
+
+/// The call's site. Finding a calendar by name and parsing a timeframe cost ten times the question itself, so they are
+/// done once a statement where the arguments are constants, and once per combination where they are not.
+#[inline]
+unsafe fn sites<'a>(fc: FunctionCallInfo, choice: &Choice) -> &'a mut Sites {
+    let extra = (*(*fc).flinfo).fn_extra.cast::<Sites>();
+    if !extra.is_null() && (*extra).constant {
+        return &mut *extra;
+    }
+    find_site(fc, choice)
+}
+
+unsafe fn find_site<'a>(fc: FunctionCallInfo, choice: &Choice) -> &'a mut Sites {
+    let info = (*fc).flinfo;
+    if (*info).fn_extra.is_null() {
+        let old = pg_sys::MemoryContextSwitchTo((*info).fn_mcxt);
+        let names = Segment::ALL.map(|segment| varlena(segment.name().as_bytes()));
+        pg_sys::MemoryContextSwitchTo(old);
+        let sites = Sites { constant: false, all: Vec::new(), names };
+        (*info).fn_extra = PgMemoryContexts::For((*info).fn_mcxt).leak_and_drop_on_delete(sites).cast();
+    }
+    let sites = &mut *(*info).fn_extra.cast::<Sites>();
+    let bytes = |i: usize| arg_option(fc, i).map(|d| Bytes::whole(d));
+    let timeframe = choice.timeframe.and_then(bytes);
+    let timeframe = timeframe.as_ref().map_or(b"1d".as_slice(), Bytes::get);
+    let name = Bytes::whole(arg(fc, choice.calendar));
+    let segments = choice.segments.and_then(bytes);
+    let segments = segments.as_ref().map(Bytes::get);
+    let same = |s: &Site| s.timeframe == timeframe && s.calendar == name.get() && s.segments.as_deref() == segments;
+    match sites.all.iter().position(same) {
+        Some(at) => sites.all.swap(0, at),
+        None => {
+            let utf8 = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+            let c = calendar(&utf8(name.get()));
+            let selection = segments.map_or_else(|| c.main(), |text| Segments::parse(&utf8(text)).or_raise());
+            let width = Timeframe::parse(&utf8(timeframe)).or_raise();
+            sites.all.truncate(SITES_KEPT - 1);
+            let site = Site {
+                timeframe: timeframe.to_vec(),
+                calendar: name.get().to_vec(),
+                segments: segments.map(<[u8]>::to_vec),
+                cursor: BucketCursor::new(c, width, selection),
+            };
+            sites.all.insert(0, site);
+        }
+    }
+    let is_constant = |i: usize| pg_sys::get_fn_expr_arg_stable(info, i as i32);
+    sites.constant = is_constant(choice.calendar)
+        && choice.timeframe.is_none_or(is_constant)
+        && choice.segments.is_none_or(is_constant);
+    sites
 }
 
 /// `session_bucket(timeframe, ts, calendar, segments) -> timestamptz`: the bar's open, NULL outside
@@ -313,10 +340,7 @@ pub unsafe extern "C-unwind" fn session_bucket(fc: FunctionCallInfo) -> Datum {
     if arg_is_null(fc, 0) || arg_is_null(fc, 1) || arg_is_null(fc, 2) {
         return null(fc);
     }
-    let timeframe = Bytes::whole(arg(fc, 0));
-    let bucket = with_site(timeframe.get(), fc, 2, Some(3), |site| {
-        site.cursor.bucket_at(time::nanos(arg(fc, 1).value() as i64)).or_raise()
-    });
+    let bucket = sites(fc, &BY_BUCKET).all[0].cursor.bucket_at(time::nanos(arg(fc, 1).value() as i64)).or_raise();
     match bucket {
         Some(bucket) => timestamptz(bucket.open),
         None => null(fc),
