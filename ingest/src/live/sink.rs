@@ -37,6 +37,8 @@ pub struct PostgresSink {
     place: Place,
     feed: String,
     db: Option<Db>,
+    /// Whether this process has had the feed before.
+    owned: bool,
 }
 
 impl PostgresSink {
@@ -45,7 +47,7 @@ impl PostgresSink {
     /// # Errors
     /// No database, or another process that follows the feed.
     pub async fn new(place: Place, feed: &str, venue: &str, url: &str) -> Result<PostgresSink> {
-        let mut sink = PostgresSink { place, feed: feed.to_string(), db: None };
+        let mut sink = PostgresSink { place, feed: feed.to_string(), db: None, owned: false };
         let db = sink.db().await?;
         db.client
             .execute(
@@ -72,11 +74,14 @@ impl PostgresSink {
                 .await
                 .map_err(|e| Error::database("taking the feed", &e))?;
             if !row.get::<_, bool>(0) {
-                return Err(Error::Usage(format!(
+                let taken = format!(
                     "another process follows the feed {} into {} already; stop it first",
                     self.feed, self.place
-                )));
+                );
+                // Later it may be our own lost connection, which the server has yet to notice: worth another try.
+                return Err(if self.owned { Error::Connection(taken) } else { Error::Usage(taken) });
             }
+            self.owned = true;
             self.db = Some(db);
         }
         self.db.as_mut().ok_or_else(|| Error::Connection("not connected".into()))
