@@ -1,0 +1,58 @@
+-- A policy on the data tables holds in every reader: live rows, sealed blocks, the view, the functions.
+BEGIN;
+SELECT market.add_instrument('SPY', calendar => 'XNYS'), market.add_instrument('QQQ', calendar => 'XNYS');
+INSERT INTO market.trades (symbol, ts, seq, price, size)
+SELECT s, timestamptz '2025-11-28 14:30+00' + n * interval '1 second', n, 100 + n, 1
+FROM (VALUES ('SPY'), ('QQQ')) AS v(s), generate_series(1, 10) AS n;
+COMMIT;
+SELECT market.seal('SPY', date '2025-11-28'), market.seal('QQQ', date '2025-11-28');
+INSERT INTO market.trades (symbol, ts, seq, price, size) VALUES ('SPY', '2025-11-28 15:00+00', 11, 111, 1), ('QQQ', '2025-11-28 15:00+00', 11, 111, 1);
+
+BEGIN;
+ALTER TABLE market.live_trades ENABLE ROW LEVEL SECURITY;
+ALTER TABLE market.trade_blocks ENABLE ROW LEVEL SECURITY;
+ALTER TABLE market.bar_blocks ENABLE ROW LEVEL SECURITY;
+ALTER TABLE market.session_bars ENABLE ROW LEVEL SECURITY;
+CREATE POLICY only_spy ON market.live_trades TO market_reader USING (instrument_id = market.instrument_id('SPY'));
+CREATE POLICY only_spy ON market.trade_blocks TO market_reader USING (instrument_id = market.instrument_id('SPY'));
+CREATE POLICY only_spy ON market.bar_blocks TO market_reader USING (instrument_id = market.instrument_id('SPY'));
+CREATE POLICY only_spy ON market.session_bars TO market_reader USING (instrument_id = market.instrument_id('SPY'));
+
+DO $$
+BEGIN
+  -- the same statements twice, first unrestricted, so that cached plans meet both roles
+  FOR turn IN 1..2 LOOP
+    IF (SELECT count(*) FROM market.trades) <> (CASE turn WHEN 1 THEN 22 ELSE 11 END) THEN
+      RAISE EXCEPTION 'turn %: % trades in market.trades', turn, (SELECT count(*) FROM market.trades);
+    END IF;
+    IF (SELECT count(*) FROM market.trades_between('QQQ', '2025-11-28', '2025-11-29')) <> (CASE turn WHEN 1 THEN 11 ELSE 0 END) THEN
+      RAISE EXCEPTION 'turn %: trades_between sees past the policy', turn;
+    END IF;
+    IF (SELECT count(*) FROM market.session_ohlc('QQQ', '1d', date '2025-11-28', date '2025-11-28')) <> (CASE turn WHEN 1 THEN 1 ELSE 0 END) THEN
+      RAISE EXCEPTION 'turn %: session_ohlc sees past the policy', turn;
+    END IF;
+    IF turn = 1 THEN
+      SET LOCAL ROLE market_reader;
+    END IF;
+  END LOOP;
+END
+$$;
+RESET ROLE;
+ROLLBACK;
+
+-- readers do not write
+DO $$
+BEGIN
+  SET LOCAL ROLE market_reader;
+  INSERT INTO market.trades (symbol, ts, seq, price, size) VALUES ('SPY', '2025-11-28 15:00+00', 12, 111, 1);
+  RAISE EXCEPTION 'market_reader could insert a trade';
+EXCEPTION WHEN insufficient_privilege THEN NULL;
+END
+$$;
+DO $$
+BEGIN
+  SET LOCAL ROLE market_writer;
+  INSERT INTO market.trades (symbol, ts, seq, price, size) VALUES ('SPY', '2025-11-28 15:00+00', 12, 111, 1);
+  RESET ROLE;
+END
+$$;
