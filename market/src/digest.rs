@@ -38,11 +38,11 @@ impl Digest {
             (ts_recv, &trades.ts_recv),
             (trade_id, &trades.trade_id),
         ] {
-            add(hash, bytes, column, i64::to_le_bytes);
+            add(hash, bytes, column, |value: i64| value.to_le_bytes());
         }
-        add(sub, bytes, &trades.sub, i32::to_le_bytes);
-        add(flags, bytes, &trades.flags, u32::to_le_bytes);
-        add(cond, bytes, &trades.cond, u32::to_le_bytes);
+        add(sub, bytes, &trades.sub, |value: i32| value.to_le_bytes());
+        add(flags, bytes, &trades.flags, |value: u32| value.to_le_bytes());
+        add(cond, bytes, &trades.cond, |value: u32| value.to_le_bytes());
         self
     }
 
@@ -62,12 +62,13 @@ pub fn digest(trades: &Trades) -> u64 {
     Digest::new().update(trades).finish()
 }
 
-fn add<T: Copy, const N: usize>(hash: &mut Xxh3, bytes: &mut Vec<u8>, column: &[T], le: fn(T) -> [u8; N]) {
+/// `le` is a type of its own, so that the loop becomes one copy.
+fn add<T: Copy, const N: usize>(hash: &mut Xxh3, bytes: &mut Vec<u8>, column: &[T], le: impl Fn(T) -> [u8; N]) {
     for chunk in column.chunks(1024) {
-        // Written in place, this is one copy.
         bytes.resize(chunk.len() * N, 0);
-        for (place, &value) in bytes.chunks_exact_mut(N).zip(chunk) {
-            place.copy_from_slice(&le(value));
+        let (places, _) = bytes.as_chunks_mut::<N>();
+        for (place, &value) in places.iter_mut().zip(chunk) {
+            *place = le(value);
         }
         hash.update(bytes);
     }

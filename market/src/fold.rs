@@ -63,8 +63,8 @@ fn saturating(price: &[i64], size: &[i64], rows: Range<usize>) -> (i128, i128) {
 #[inline]
 fn in_nanos(bar: Bar, price_unit: i64, size_unit: i64) -> Bar {
     let price = |value: i64| value.wrapping_mul(price_unit);
-    let volume = bar.volume.saturating_mul(i128::from(size_unit));
-    let notional = bar.notional.saturating_mul(i128::from(price_unit) * i128::from(size_unit));
+    let volume = scale(bar.volume, i128::from(size_unit));
+    let notional = scale(bar.notional, i128::from(price_unit) * i128::from(size_unit));
     Bar {
         open: price(bar.open),
         high: price(bar.high),
@@ -73,6 +73,15 @@ fn in_nanos(bar: Bar, price_unit: i64, size_unit: i64) -> Bar {
         volume,
         notional,
         ..bar
+    }
+}
+
+/// A product that saturates; two factors of 64 bits, the rule, cannot.
+#[inline]
+fn scale(value: i128, unit: i128) -> i128 {
+    match (i64::try_from(value), i64::try_from(unit)) {
+        (Ok(value), Ok(unit)) => i128::from(value) * i128::from(unit),
+        _ => value.saturating_mul(unit),
     }
 }
 

@@ -117,7 +117,7 @@ fn gcd(a: u128, b: u128) -> u128 {
 
 /// The units of price and volume: notional is a multiple of their product.
 fn units(bars: &[MinuteBar]) -> (i64, i64) {
-    let fold = |unit: u128, value: u128| if unit != 0 && value % unit == 0 { unit } else { gcd(unit, value) };
+    let fold = |unit: u128, value: u128| if unit != 0 && value.is_multiple_of(unit) { unit } else { gcd(unit, value) };
     let (mut price, mut size) = (0u128, 0u128);
     for MinuteBar { bar, .. } in bars {
         if bar.priced > 0 {
@@ -226,6 +226,15 @@ pub fn decode_minutes(bytes: &[u8], out: &mut Vec<MinuteBar>) -> Result<()> {
     done
 }
 
+/// A product, if it fits; two factors of 64 bits, the rule, do.
+#[inline]
+fn scale(value: i128, unit: i128) -> Option<i128> {
+    match (i64::try_from(value), i64::try_from(unit)) {
+        (Ok(value), Ok(unit)) => Some(i128::from(value) * i128::from(unit)),
+        _ => value.checked_mul(unit),
+    }
+}
+
 #[inline]
 fn row(header: &Header, columns: &[&[i64]; COLUMNS], i: usize) -> Option<MinuteBar> {
     let value = |column: usize| columns[column][i];
@@ -246,8 +255,8 @@ fn row(header: &Header, columns: &[&[i64]; COLUMNS], i: usize) -> Option<MinuteB
         high: if ranged { price(high)? } else { i64::MIN },
         low: if ranged { price(low)? } else { i64::MAX },
         close: if priced > 0 { price(close)? } else { 0 },
-        volume: volume.checked_mul(i128::from(header.size_unit))?,
-        notional: notional.checked_mul(i128::from(header.price_unit) * i128::from(header.size_unit))?,
+        volume: scale(volume, i128::from(header.size_unit))?,
+        notional: scale(notional, i128::from(header.price_unit) * i128::from(header.size_unit))?,
         trades,
         priced,
         weak_close: marks & WEAK_CLOSE != 0,

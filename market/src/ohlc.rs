@@ -356,8 +356,8 @@ impl<'s> SessionFold<'s> {
     /// Puts the opening prints before the first regular piece of the first regular bar, the closing prints behind the last one
     /// of the last.
     fn put_auctions(&mut self) {
-        let regular = self.session.spans.iter().filter(|span| span.segment == Segment::Rth);
-        let edges = regular.clone().next().zip(regular.last()).map(|(first, last)| (first.open, last.close));
+        let mut regular = self.session.spans.iter().filter(|span| span.segment == Segment::Rth);
+        let edges = regular.clone().next().zip(regular.next_back()).map(|(first, last)| (first.open, last.close));
         let Some((open, close)) = edges else { return };
         for (at, opening) in [(open, true), (close.saturating_sub(1), false)] {
             let bar = if opening { self.opening } else { self.closing };

@@ -133,6 +133,38 @@ impl Scratch {
         decode(bytes, chunk, out, &mut self.pco)
     }
 
+    /// Decodes a chunk of `n` integers and appends them.
+    pub(super) fn append(&mut self, bytes: &[u8], chunk: Chunk, n: usize, out: &mut Vec<i64>) -> Result<()> {
+        let start = out.len();
+        out.resize(start + n, 0);
+        decode(bytes, chunk, &mut out[start..], &mut self.pco)
+    }
+
+    /// Decodes a chunk of `n` integers of a narrower type and appends them.
+    pub(super) fn append_narrow<T: TryFrom<i64> + Copy>(
+        &mut self,
+        bytes: &[u8],
+        chunk: Chunk,
+        n: usize,
+        out: &mut Vec<T>,
+    ) -> Result<()> {
+        let narrow = |value: i64| {
+            T::try_from(value).map_err(|_| Error::corrupt("column", format!("{value} is out of the column's range")))
+        };
+        if chunk.encoding == Encoding::Const {
+            let mut value = [0];
+            decode(bytes, chunk, &mut value, &mut self.pco)?;
+            let value = narrow(value[0])?;
+            out.extend(std::iter::repeat_n(value, n));
+            return Ok(());
+        }
+        out.reserve(n);
+        for &value in self.decode_here(bytes, chunk, n)? {
+            out.push(narrow(value)?);
+        }
+        Ok(())
+    }
+
     /// Decodes a chunk into the scratch column.
     pub(super) fn decode_here(&mut self, bytes: &[u8], chunk: Chunk, n: usize) -> Result<&[i64]> {
         self.column.resize(n, 0);

@@ -64,7 +64,7 @@ fn corrupt(reason: &str) -> Error {
     Error::corrupt("block", reason)
 }
 
-fn page_of<'h>(h: &'h Header, kind: Kind, page: usize) -> Result<&'h Page> {
+fn page_of(h: &Header, kind: Kind, page: usize) -> Result<&Page> {
     if h.kind != kind {
         return Err(corrupt("holds something else"));
     }
@@ -72,7 +72,7 @@ fn page_of<'h>(h: &'h Header, kind: Kind, page: usize) -> Result<&'h Page> {
 }
 
 /// The bytes of a zone of a page, once their checksum is right.
-fn zone<'b>(bytes: &'b [u8], range: Range<usize>, sum: u64) -> Result<&'b [u8]> {
+fn zone(bytes: &[u8], range: Range<usize>, sum: u64) -> Result<&[u8]> {
     let zone = bytes.get(range).ok_or_else(|| corrupt("truncated"))?;
     if xxh3_64(zone) == sum { Ok(zone) } else { Err(corrupt("page checksum")) }
 }
@@ -131,14 +131,6 @@ fn narrow<T: TryFrom<i64>>(values: &[i64], out: &mut Vec<T>) -> Result<()> {
     Ok(())
 }
 
-fn checked_scale(values: &[i64], unit: i64, out: &mut Vec<i64>) -> Result<()> {
-    out.reserve(values.len());
-    for &value in values {
-        out.push(value.checked_mul(unit).ok_or_else(|| corrupt("a value out of range"))?);
-    }
-    Ok(())
-}
-
 /// Decodes all columns of a page, in nanoseconds and 1e-9, and appends them. On an error `out` is as before.
 ///
 /// # Errors
@@ -157,26 +149,41 @@ fn append_page(bytes: &[u8], h: &Header, page: &Page, start: usize, out: &mut Tr
     let mut scratch = Scratch::default();
     let (n, c) = (page.n, &page.chunks);
     let mut core = zone(bytes, page.core.clone(), page.core_sum)?;
-    checked_scale(scratch.decode_here(next(&mut core, c[0]), c[0], n)?, h.ts_unit, &mut out.ts)?;
-    checked_scale(scratch.decode_here(next(&mut core, c[1]), c[1], n)?, h.price_unit, &mut out.price)?;
-    checked_scale(scratch.decode_here(next(&mut core, c[2]), c[2], n)?, h.size_unit, &mut out.size)?;
-    narrow(scratch.decode_here(next(&mut core, c[3]), c[3], n)?, &mut out.flags)?;
+    scratch.append(next(&mut core, c[0]), c[0], n, &mut out.ts)?;
+    scratch.append(next(&mut core, c[1]), c[1], n, &mut out.price)?;
+    scratch.append(next(&mut core, c[2]), c[2], n, &mut out.size)?;
+    scratch.append_narrow(next(&mut core, c[3]), c[3], n, &mut out.flags)?;
+    checked_scale(&mut out.ts[start..], h.ts_unit)?;
+    checked_scale(&mut out.price[start..], h.price_unit)?;
+    checked_scale(&mut out.size[start..], h.size_unit)?;
     let mut ids = zone(bytes, page.ids.clone(), page.ids_sum)?;
-    out.seq.extend_from_slice(scratch.decode_here(next(&mut ids, c[4]), c[4], n)?);
-    narrow(scratch.decode_here(next(&mut ids, c[5]), c[5], n)?, &mut out.sub)?;
-    narrow(scratch.decode_here(next(&mut ids, c[6]), c[6], n)?, &mut out.cond)?;
+    scratch.append(next(&mut ids, c[4]), c[4], n, &mut out.seq)?;
+    scratch.append_narrow(next(&mut ids, c[5]), c[5], n, &mut out.sub)?;
+    scratch.append_narrow(next(&mut ids, c[6]), c[6], n, &mut out.cond)?;
     match c[7].encoding {
         Encoding::SameAsSeq if c[7].len == 0 => out.trade_id.extend_from_slice(&out.seq[start..]),
-        _ => out.trade_id.extend_from_slice(scratch.decode_here(next(&mut ids, c[7]), c[7], n)?),
+        _ => scratch.append(next(&mut ids, c[7]), c[7], n, &mut out.trade_id)?,
     }
-    let recv = scratch.decode_here(next(&mut ids, c[8]), c[8], n)?;
-    match c[8].encoding {
-        Encoding::Delta | Encoding::DeltaConst => {
-            out.ts_recv.extend(recv.iter().zip(&out.ts[start..]).map(|(delta, ts)| ts.wrapping_add(*delta)))
+    scratch.append(next(&mut ids, c[8]), c[8], n, &mut out.ts_recv)?;
+    if matches!(c[8].encoding, Encoding::Delta | Encoding::DeltaConst) {
+        for (recv, ts) in out.ts_recv[start..].iter_mut().zip(&out.ts[start..]) {
+            *recv = recv.wrapping_add(*ts);
         }
-        _ => out.ts_recv.extend_from_slice(recv),
     }
     check_page(page, start, out)
+}
+
+fn checked_scale(values: &mut [i64], unit: i64) -> Result<()> {
+    if unit == 1 {
+        return Ok(());
+    }
+    let mut overflow = false;
+    for value in values {
+        let (scaled, over) = value.overflowing_mul(unit);
+        *value = scaled;
+        overflow |= over;
+    }
+    if overflow { Err(corrupt("a value out of range")) } else { Ok(()) }
 }
 
 fn check_page(page: &Page, start: usize, out: &Trades) -> Result<()> {
@@ -184,10 +191,14 @@ fn check_page(page: &Page, start: usize, out: &Trades) -> Result<()> {
     if out.key(start) != page.first || out.key(end - 1) != page.last {
         return Err(corrupt("keys differ from the page directory"));
     }
-    if (start + 1..end).any(|i| out.key(i - 1) >= out.key(i)) {
+    // Most neighbours differ in time; the others are compared in full.
+    let (ts, next) = (&out.ts[start..end - 1], &out.ts[start + 1..end]);
+    let out_of_order =
+        |(i, (before, after)): (usize, (&i64, &i64))| before >= after && out.key(start + i) >= out.key(start + i + 1);
+    if ts.iter().zip(next).enumerate().any(out_of_order) {
         return Err(corrupt("identities out of order"));
     }
-    if out.size[start..].iter().any(|&size| size < 0) {
+    if out.size[start..].iter().fold(0, |all, size| all | size) < 0 {
         return Err(corrupt("a negative size"));
     }
     let plain = out.flags[start..].iter().fold(0, |all, flags| all | flags) & crate::trade::flags::INELIGIBLE == 0;
