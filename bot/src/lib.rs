@@ -6,11 +6,13 @@
 
 pub mod answer;
 pub mod chart;
+pub mod discord;
 pub mod error;
 pub mod hours;
 pub mod instruments;
 pub mod intent;
 pub mod lexicon;
+pub mod limit;
 pub mod numbers;
 pub mod postgres;
 pub mod terminal;

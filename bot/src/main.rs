@@ -2,6 +2,7 @@
 
 use anyhow::{Context, Result};
 use bot::answer::{Answerer, Desk};
+use bot::discord::{self, Secret, Settings};
 use bot::error::Unanswered;
 use bot::postgres::Postgres;
 use bot::{chart, terminal};
@@ -9,6 +10,7 @@ use chrono::{DateTime, Utc};
 use clap::{Parser, Subcommand};
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::sync::Arc;
 
 /// Answers questions about trading sessions, in a terminal or in Discord.
 ///
@@ -37,6 +39,19 @@ enum Command {
     /// Prints the answer, its trade date, its hours in exchange time and whether it is final. Exit code 0: answered;
     /// 1: the question was refused (the hint says what to ask); 2: something went wrong.
     Ask(Ask),
+    /// Answers /ask in Discord until it is stopped.
+    ///
+    /// The bot's token comes from the environment variable DISCORD_TOKEN and is never printed. Create an application at
+    /// https://discord.com/developers, add a bot to it, and invite it with the scopes "bot" and "applications.commands"; it
+    /// needs no privileged intents. SIGINT and SIGTERM stop it after the answers under way.
+    Run(Run),
+}
+
+#[derive(clap::Args)]
+struct Run {
+    /// Database with the extension: postgresql://user@host:5432/database. A role with market_reader is enough.
+    #[arg(long, env = "BELLWETHER_DB", hide_env_values = true, value_name = "URL")]
+    db: String,
 }
 
 #[derive(clap::Args)]
@@ -63,6 +78,7 @@ async fn main() -> ExitCode {
     log();
     let done = match arguments.command {
         Command::Ask(ask) => answer(ask).await,
+        Command::Run(run) => serve(run).await,
     };
     done.unwrap_or_else(|error| {
         eprintln!("error: {error:#}");
@@ -76,6 +92,31 @@ fn log() {
     let filter = tracing_subscriber::EnvFilter::try_new(format!("{level},serenity=warn,hyper_util=warn,h2=warn"))
         .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("info,serenity=warn,hyper_util=warn"));
     tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
+}
+
+async fn serve(run: Run) -> Result<ExitCode> {
+    let token = std::env::var("DISCORD_TOKEN").ok().filter(|token| !token.trim().is_empty());
+    let token = token.context("DISCORD_TOKEN is not set; put the bot's token there (see bot run --help)")?;
+    let desk = Desk::new(Postgres::new(&run.db)?);
+    let settings = Settings { token: Secret::new(token), api: None };
+    discord::run(settings, Arc::new(desk), stopped()).await?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Returns when the process is asked to stop.
+async fn stopped() {
+    let interrupted = tokio::signal::ctrl_c();
+    #[cfg(unix)]
+    {
+        if let Ok(mut terminated) = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate()) {
+            tokio::select! { _ = interrupted => {}, _ = terminated.recv() => {} }
+            return;
+        }
+    }
+    // Without a handler the process cannot be asked; it still ends when the gateway does.
+    if interrupted.await.is_err() {
+        std::future::pending::<()>().await;
+    }
 }
 
 async fn answer(ask: Ask) -> Result<ExitCode> {

@@ -79,7 +79,7 @@ pub fn decimals(instrument: &Instrument, bars: &[Bar]) -> usize {
 
 /// What prices are in: `points` for index futures, else the currency.
 pub fn unit(instrument: &Instrument) -> String {
-    let points = instrument.kind == "index" || (instrument.kind == "future" && instrument.calendar == "CME_EQUITY");
+    let points = instrument.kind == "index" || (is_contract(instrument) && instrument.calendar == "CME_EQUITY");
     match (&instrument.currency, points) {
         (_, true) => "points".to_string(),
         (Some(currency), false) => currency.clone(),
@@ -87,10 +87,15 @@ pub fn unit(instrument: &Instrument) -> String {
     }
 }
 
+fn is_contract(instrument: &Instrument) -> bool {
+    matches!(instrument.kind.as_str(), "future" | "spread")
+        || instrument.root.as_deref().is_some_and(|root| root != instrument.symbol)
+}
+
 /// What sizes are in: `contracts`, `shares`, `BTC`.
 pub fn size_unit(instrument: &Instrument) -> String {
     match instrument.kind.as_str() {
-        "future" | "spread" => "contracts".to_string(),
+        _ if is_contract(instrument) => "contracts".to_string(),
         "equity" => "shares".to_string(),
         "pair" => instrument.symbol.split(['-', '/']).next().unwrap_or_default().to_string(),
         _ => String::new(),
