@@ -4,7 +4,7 @@
 //! named and versioned; a released version never changes.
 
 use crate::error::{Error, Result};
-use crate::trade::flags::{AUCTION_CLOSE, NO_HIGH_LOW, NO_LAST, NO_VOLUME};
+use crate::trade::flags::{AUCTION_CLOSE, AUCTION_OPEN, NO_HIGH_LOW, NO_LAST, NO_VOLUME};
 
 /// A table of one venue: what each raw condition means.
 #[derive(Clone, Copy, Debug)]
@@ -57,15 +57,22 @@ pub const LEAN_SUSPICIOUS: u32 = 1 << 31;
 ///
 /// Odd lots, average-price and other off-market conditions (0x1100228) and suspicious prints update volume only, unless the
 /// print is also Form T (0x2000), from which extended-hours bars are priced. 0x1000000 marks a print that is in no bar at
-/// all; 0x80 a closing print, which belongs to the last regular bar.
+/// all; 0x40 an opening print, which is first in the first regular bar; 0x80 a closing print, which belongs to the last
+/// regular bar. With 0x200000 they are one venue's own official price and set none.
 pub fn lean_us_equity(cond: u32) -> u32 {
     const NOT_PRICED: u32 = 0x0110_0228;
     const FORM_T: u32 = 0x2000;
+    const OPENING_PRINT: u32 = 0x40;
     const CLOSING_PRINT: u32 = 0x80;
+    const OFFICIAL: u32 = 0x0020_0000;
     const IN_NO_BAR: u32 = 0x0100_0000;
     let mut flags = 0;
-    if cond & LEAN_SUSPICIOUS != 0 || (cond & NOT_PRICED != 0 && cond & FORM_T == 0) {
+    let unpriced = cond & LEAN_SUSPICIOUS != 0 || cond & OFFICIAL != 0;
+    if unpriced || (cond & NOT_PRICED != 0 && cond & FORM_T == 0) {
         flags |= NO_LAST | NO_HIGH_LOW;
+    }
+    if cond & OPENING_PRINT != 0 {
+        flags |= AUCTION_OPEN;
     }
     if cond & CLOSING_PRINT != 0 {
         flags |= AUCTION_CLOSE;

@@ -114,6 +114,7 @@ impl OhlcRequest {
             if self.range.start <= open && open < wanted.plain.end {
                 wanted.plain.start = wanted.plain.start.min(session.open_auction_from);
                 wanted.flagged.start = wanted.flagged.start.min(all.start);
+                wanted.flagged.end = wanted.flagged.end.max(open.saturating_add(MINUTE));
             }
             if self.range.start < close && close.saturating_sub(width) < wanted.plain.end {
                 wanted.plain.end = wanted.plain.end.max(session.close_auction_until);
@@ -312,7 +313,8 @@ impl<'s> SessionFold<'s> {
                 self.auction(*class).append(bar);
                 continue;
             }
-            let at = self.stretches.find(*minute);
+            // A storage window may begin inside a minute; the minute's trades are those of the window.
+            let at = self.stretches.find((*minute).max(self.session.from));
             // A minute whose start is in an auction's window may still have continuous trades behind it.
             let stretch = self.stretches.all[at];
             let at = if stretch.class == Class::Continuous { at } else { self.continuous_from(at, *minute) };

@@ -1,7 +1,7 @@
 //! Segments and sessions: what the trading of one trade date is made of.
 
 use crate::error::{Error, Result};
-use crate::time::{Nanos, TradeDate};
+use crate::time::{MINUTE, Nanos, TradeDate};
 use crate::trade::flags::{AUCTION_CLOSE, AUCTION_OPEN};
 use std::fmt;
 
@@ -170,7 +170,7 @@ pub enum Class {
     /// The clock is right.
     #[default]
     Continuous = 0,
-    /// An opening print before the regular hours: part of their first bar.
+    /// A print of the opening auction, before the regular hours or behind later trades: first in their first bar.
     Open = 1,
     /// A closing print after the regular hours: part of their last bar.
     Close = 2,
@@ -215,12 +215,16 @@ impl<'a> Session<'a> {
     /// Segment and class of a print. `flags` may say that it is an auction's; an unflagged print inside a declared
     /// auction window is the auction's too. The class says where it belongs when the clock says otherwise.
     ///
-    /// A flagged auction print inside the regular hours stays where the clock puts it, and so does every print of a
-    /// session without regular hours.
+    /// A flagged opening print in the first minute of the regular hours is the opening auction's, which was called at their
+    /// open and reported a moment later: vendors open their bars with it, whatever printed before. Any other flagged
+    /// auction print inside the regular hours stays where the clock puts it, and so does every print of a session without
+    /// regular hours.
     pub fn place(&self, ts: Nanos, flags: u32) -> (Segment, Class) {
         let clock = self.segment_at(ts);
         if clock == Segment::Rth {
-            return (clock, Class::Continuous);
+            let regular_open = || self.spans.iter().find(|span| span.segment == Segment::Rth).map(|span| span.open);
+            let opening = flags & AUCTION_OPEN != 0 && regular_open().is_some_and(|open| ts - open < MINUTE);
+            return (clock, if opening { Class::Open } else { Class::Continuous });
         }
         // Most prints outside the regular hours are neither flagged nor near an auction.
         let near_auction = self.open_auction_from <= ts && ts < self.close_auction_until;

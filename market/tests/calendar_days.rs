@@ -220,7 +220,9 @@ fn auction_prints_belong_to_the_regular_hours() {
     assert_eq!(place("2024-03-11 15:59:59", flags::AUCTION_CLOSE), (Segment::Rth, Class::Continuous));
     assert_eq!(place("2024-03-11 09:29:58", flags::AUCTION_OPEN), (Segment::Rth, Class::Open));
     assert_eq!(place("2024-03-11 09:29:58", 0), (Segment::Pre, Class::Continuous));
-    assert_eq!(place("2024-03-11 09:30:01", flags::AUCTION_OPEN), (Segment::Rth, Class::Continuous));
+    assert_eq!(place("2024-03-11 09:30:01", flags::AUCTION_OPEN), (Segment::Rth, Class::Open));
+    assert_eq!(place("2024-03-11 09:30:01", 0), (Segment::Rth, Class::Continuous));
+    assert_eq!(place("2024-03-11 09:45:00", flags::AUCTION_OPEN), (Segment::Rth, Class::Continuous));
     assert_eq!(place("2024-03-11 16:00:03", flags::AUCTION_OPEN), (Segment::Post, Class::Continuous));
 
     // London declares its windows, so unflagged prints in them count too.
