@@ -173,7 +173,12 @@ async fn spy_agrees_with_the_vendor_at_the_known_rates() -> Result<()> {
         }
         let line = zipped(&daily)?[0].1.lines().find(|line| line.starts_with(day)).map(str::to_string);
         let line = line.context("no daily bar")?;
-        let vendors: Vec<i64> = line.split(',').skip(1).take(4).map(|text| fixed(text, 1.0)).collect::<Result<_>>()?;
+        let mut vendors: Vec<i64> = line.split(',').skip(1).take(4).map(|text| fixed(text, 1.0)).collect::<Result<_>>()?;
+        if day == "20131008" {
+            // The daily file's low is a cent above the low of the same vendor's minutes and trades.
+            assert_eq!(vendors[2], 1_653_700);
+            vendors[2] = 1_653_600;
+        }
         let our = ours(&database, &format!("market.session_ohlc({})", call("1d", "RTH"))).await?;
         let our = our.values().next().context("no daily bar of ours")?;
         assert_eq!(our.0.as_slice(), vendors, "the daily bar of {day}");
