@@ -199,7 +199,10 @@ mod tests {
     use super::*;
     use std::io::Write;
 
-    fn collect(bytes: &[u8], ending: &str) -> (Vec<(String, Vec<u8>)>, Result<(), Broken>) {
+    /// Each stream's ending and bytes.
+    type Streams = Vec<(String, Vec<u8>)>;
+
+    fn collect(bytes: &[u8], ending: &str) -> (Streams, Result<(), Broken>) {
         let mut file = tempfile::Builder::new().prefix("t").suffix(ending).tempfile().expect("a temporary file");
         file.write_all(bytes).expect("room for a few bytes");
         let mut seen = vec![];

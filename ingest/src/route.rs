@@ -332,7 +332,7 @@ mod tests {
         let limits = Limits { idle: 100, ..Limits::default() };
         let first = batch(&vec![(0, DAY_ONE); 60]);
         let later = batch(&vec![(0, DAY_ONE + DAY); 200]);
-        let again = batch(&vec![(0, DAY_ONE); 5]);
+        let again = batch(&[(0, DAY_ONE); 5]);
         let jobs = route(limits, &[first, later, again]);
         let sizes: Vec<_> = jobs.iter().map(|j| (j.1.as_str(), j.2)).collect();
         assert_eq!(sizes, [("2024-01-01", 5), ("2024-01-01", 60), ("2024-01-02", 200)]);
