@@ -71,10 +71,13 @@ fn best<T>(mut work: impl FnMut() -> T) -> (Duration, T) {
     let (mut least, mut answer) = run();
     for _ in 0..4 {
         let (time, again) = run();
-        if time < least {
-            least = time;
-        }
-        answer = again;
+        (least, answer) = (least.min(time), again);
+    }
+    // The kernel counts processor time in ticks of milliseconds.
+    if least < Duration::from_millis(40) {
+        let start = clock();
+        (0..20).for_each(|_| answer = work());
+        least = clock().saturating_sub(start) / 20;
     }
     (least, answer)
 }

@@ -96,8 +96,8 @@ pub fn decode_core(bytes: &[u8], h: &Header, page: usize, out: &mut Core) -> Res
     out.scratch.decode(next(&mut rest, ts), ts, n, &mut out.ts)?;
     out.scratch.decode(next(&mut rest, price), price, n, &mut out.price)?;
     out.scratch.decode(next(&mut rest, size), size, n, &mut out.size)?;
-    scale(&mut out.ts, h.ts_unit);
-    if out.ts.first() != Some(&page.first.ts) || out.ts.last() != Some(&page.last.ts) || !is_sorted(&out.ts) {
+    let sorted = scale_sorted(&mut out.ts, h.ts_unit);
+    if out.ts.first() != Some(&page.first.ts) || out.ts.last() != Some(&page.last.ts) || !sorted {
         return Err(corrupt("times out of order"));
     }
     out.flags.clear();
@@ -109,18 +109,16 @@ pub fn decode_core(bytes: &[u8], h: &Header, page: usize, out: &mut Core) -> Res
     Ok(n)
 }
 
-fn scale(column: &mut [i64], unit: i64) {
-    if unit != 1 {
-        for value in column {
-            *value = value.wrapping_mul(unit);
-        }
+/// Multiplies by the unit and says whether the products never go back; in one pass, without an early exit.
+fn scale_sorted(ts: &mut [i64], unit: i64) -> bool {
+    let (mut before, mut back) = (i64::MIN, false);
+    for value in ts {
+        let at = value.wrapping_mul(unit);
+        back |= at < before;
+        before = at;
+        *value = at;
     }
-}
-
-/// Without an early exit, so that it runs at the speed of memory.
-fn is_sorted(ts: &[i64]) -> bool {
-    let pairs = ts.iter().zip(ts.get(1..).unwrap_or_default());
-    !pairs.fold(false, |back, (before, after)| back | (after < before))
+    !back
 }
 
 fn narrow<T: TryFrom<i64>>(values: &[i64], out: &mut Vec<T>) -> Result<()> {
