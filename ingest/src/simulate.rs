@@ -82,11 +82,13 @@ impl Dice {
         self.unit() < probability
     }
 
-    /// 1, 2, 3, ... with mean about `mean`.
+    /// 1, 2, 3, ... with mean about `mean`. By trial: a logarithm is not the same to the last bit everywhere.
     fn geometric(&mut self, mean: f64) -> i64 {
-        let p = 1.0 / mean.max(1.0);
-        let steps = if p >= 1.0 { 0.0 } else { (1.0 - self.unit()).ln() / (1.0 - p).ln() };
-        1 + steps.min(1e6) as i64
+        let mut n = 1;
+        while n < 5000 && !self.chance(1.0 / mean) {
+            n += 1;
+        }
+        n
     }
 }
 
@@ -146,7 +148,8 @@ impl Simulation {
             while at < span.close {
                 let end = (at + MINUTE).min(span.close);
                 let x = (at - span.open) as f64 / length;
-                let weight = base * (1.0 + 3.0 * (2.0 * x - 1.0).powi(2)) * (0.6 + 0.8 * dice.unit());
+                let edge = 2.0 * x - 1.0;
+                let weight = base * (1.0 + 3.0 * edge * edge) * (0.6 + 0.8 * dice.unit());
                 let weight = weight * (end - at) as f64 / MINUTE as f64;
                 full += weight;
                 minutes.push((at, end, weight));
@@ -187,7 +190,10 @@ impl Simulation {
             Lots::Shares if dice.chance(0.3) => (1 + dice.below(99)) * ONE,
             Lots::Shares => dice.geometric(1.8 * times).min(5000) * 100 * ONE,
             // Five decimals, as pairs have them.
-            Lots::Fractions => (1 + (dice.unit().powi(4) * 200_000.0 * times) as i64) * (ONE / 100_000),
+            Lots::Fractions => {
+                let (a, b) = (dice.unit(), dice.unit());
+                (1 + (a * a * b * b * 200_000.0 * times) as i64) * (ONE / 100_000)
+            }
         }
     }
 
@@ -220,9 +226,10 @@ impl Simulation {
     fn level(&self, date: TradeDate) -> i64 {
         let mut dice = Dice::new(self.seed, &[self.symbol.as_bytes(), b"level"]);
         let mut factor = 1.0;
-        for (days, height) in [(253.0, 0.08), (61.0, 0.03), (17.0, 0.012), (5.3, 0.006)] {
-            let phase = dice.unit();
-            factor += height * (std::f64::consts::TAU * (f64::from(date.0) / days + phase)).sin();
+        for (days, height) in [(253.0, 0.03), (61.0, 0.015), (17.0, 0.006), (5.3, 0.003)] {
+            // A triangle, up and down again: a sine is not the same to the last bit everywhere.
+            let turn = f64::from(date.0) / days + dice.unit();
+            factor += height * (4.0 * (turn - turn.floor() - 0.5).abs() - 1.0);
         }
         let mut day = Dice::new(self.seed, &[self.symbol.as_bytes(), b"gap", &date.0.to_le_bytes()]);
         factor += 0.004 * (day.unit() - 0.5);
