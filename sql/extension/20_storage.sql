@@ -160,16 +160,21 @@ BEGIN
   -- and what another session has just made is made again.
   LOCK TABLE market.feeds IN ACCESS SHARE MODE;
   IF pg_catalog.to_regclass(pg_catalog.format('market.%I', blocks)) IS NULL THEN
-    EXECUTE pg_catalog.format('CREATE TABLE market.%I PARTITION OF market.trade_blocks FOR VALUES FROM (%L) TO (%L)
-      WITH (toast.autovacuum_vacuum_scale_factor = 0.02)', blocks, month, (month + interval '1 month')::date);
+    -- made apart and attached: CREATE ... PARTITION OF would wait for every reader of the parent, and stop the next ones
+    EXECUTE pg_catalog.format('CREATE TABLE market.%I (LIKE market.trade_blocks INCLUDING STORAGE)
+      WITH (toast.autovacuum_vacuum_scale_factor = 0.02)', blocks);
     EXECUTE pg_catalog.format('ALTER TABLE market.%I ADD PRIMARY KEY (instrument_id, trade_date, part)', blocks);
     EXECUTE pg_catalog.format('COMMENT ON TABLE market.%I IS %L', blocks, 'Sealed trades of a month.');
+    EXECUTE pg_catalog.format('ALTER TABLE market.trade_blocks ATTACH PARTITION market.%I FOR VALUES FROM (%L) TO (%L)',
+      blocks, month, (month + interval '1 month')::date);
   END IF;
   IF pg_catalog.to_regclass(pg_catalog.format('market.%I', bars)) IS NULL THEN
-    EXECUTE pg_catalog.format('CREATE TABLE market.%I PARTITION OF market.bar_blocks FOR VALUES FROM (%L) TO (%L)
-      WITH (toast.autovacuum_vacuum_scale_factor = 0.02)', bars, year, (year + interval '1 year')::date);
+    EXECUTE pg_catalog.format('CREATE TABLE market.%I (LIKE market.bar_blocks INCLUDING STORAGE)
+      WITH (toast.autovacuum_vacuum_scale_factor = 0.02)', bars);
     EXECUTE pg_catalog.format('ALTER TABLE market.%I ADD PRIMARY KEY (instrument_id, trade_date)', bars);
     EXECUTE pg_catalog.format('COMMENT ON TABLE market.%I IS %L', bars, 'Minute bars of a year.');
+    EXECUTE pg_catalog.format('ALTER TABLE market.bar_blocks ATTACH PARTITION market.%I FOR VALUES FROM (%L) TO (%L)',
+      bars, year, (year + interval '1 year')::date);
   END IF;
   -- a view that is no member of the extension: DROP EXTENSION then demands CASCADE instead of deleting trades silently
   IF pg_catalog.to_regclass('market.sealed_parts') IS NULL THEN

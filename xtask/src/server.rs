@@ -108,6 +108,8 @@ impl Server {
         );
         if durability == Durability::Throwaway {
             settings += "fsync = off\nsynchronous_commit = off\nfull_page_writes = off\n";
+            // A test that waits for a lock for ever would say nothing.
+            settings += "lock_timeout = 30s\nstatement_timeout = 5min\n";
         }
         let conf = data.join("postgresql.conf");
         let text = fs::read_to_string(&conf).with_context(|| format!("cannot read {}", conf.display()))?;
