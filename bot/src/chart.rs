@@ -161,7 +161,11 @@ impl Chart {
             state: crate::answer::state_of(days).to_string(),
         };
         if intraday && frame.shown != Segments::RTH {
-            chart.regular = chart.runs_of(frame.calendar, Segments::RTH);
+            let regular = chart.runs_of(frame.calendar, Segments::RTH);
+            // Round the clock there is nothing irregular to set them apart from.
+            if regular.iter().map(|(from, till)| till - from).sum::<usize>() < chart.slots.len() {
+                chart.regular = regular;
+            }
         }
         chart.marks = chart.marks_of(frame, days);
         chart

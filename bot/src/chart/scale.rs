@@ -102,21 +102,37 @@ fn daily(chart: &Chart, step: f64, apart: f64) -> Vec<TimeTick> {
     let day = |slot: usize| chart.slots[slot].trade_date.date();
     let begins = |slot: usize, of: fn(chrono::NaiveDate) -> i32| slot == 0 || of(day(slot)) != of(day(slot - 1));
     let all = 0..chart.slots.len();
-    let months: Vec<usize> = all.clone().filter(|slot| begins(*slot, |d| d.year() * 12 + d.month0() as i32)).collect();
+    let months = all.clone().filter(|slot| begins(*slot, |d| d.year() * 12 + d.month0() as i32)).count();
     let years: Vec<usize> = all.clone().filter(|slot| begins(*slot, |d| d.year())).collect();
-    if years.len() > 8 {
+    if years.len() > 12 {
         return spread(&years, step, apart, |slot| TimeTick {
             slot,
             text: day(slot).format("%Y").to_string(),
             major: true,
         });
     }
-    if months.len() > 4 {
-        return spread(&months, step, apart, |slot| {
-            let year = begins(slot, |d| d.year());
-            let text = day(slot).format(if year { "%b %Y" } else { "%b" }).to_string();
-            TimeTick { slot, text, major: year }
-        });
+    if months > 4 {
+        // January stands for its year, and the months between lie evenly.
+        let room = (chart.slots.len() as f64 * step / apart).max(1.0);
+        let every =
+            [1, 2, 3, 4, 6, 12].into_iter().find(|every| months as f64 / f64::from(*every) <= room).unwrap_or(12);
+        let begins = |slot: &usize| {
+            begins(*slot, |d| d.year() * 12 + d.month0() as i32) && (day(*slot).month0() % every == 0 || *slot == 0)
+        };
+        return all
+            .filter(begins)
+            .map(|slot| {
+                let january = day(slot).month() == 1;
+                let format = if january {
+                    "%Y"
+                } else if slot == 0 {
+                    "%b %Y"
+                } else {
+                    "%b"
+                };
+                TimeTick { slot, text: day(slot).format(format).to_string(), major: january }
+            })
+            .collect();
     }
     spread(&all.collect::<Vec<_>>(), step, apart, |slot| {
         let text = day(slot).format("%-d %b").to_string();

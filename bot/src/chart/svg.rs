@@ -195,7 +195,8 @@ impl<'c> Page<'c> {
     }
 
     fn price_axis(&mut self) {
-        let ticks = self.prices.ticks(7, self.smallest);
+        let priced = self.chart.last().is_some();
+        let ticks = if priced { self.prices.ticks(7, self.smallest) } else { Vec::new() };
         let last = self.chart.last().map(|p| self.prices.y(p.close));
         let right = self.right;
         let mut path = String::new();
@@ -211,6 +212,11 @@ impl<'c> Page<'c> {
             }
         }
         let base = self.floor - VOLUME;
+        if !priced {
+            let why = if self.chart.candles.is_empty() { "No trades" } else { "No trade was eligible to set a price" };
+            let (x, y) = ((LEFT + right) / 2.0, (TOP + base) / 2.0);
+            self.text(x, y, 16.0, Weight::Regular, DIM, "middle", why);
+        }
         let _ = writeln!(
             self.out,
             r#"<path d="M{LEFT} {:.1}H{right:.1}M{LEFT} {:.1}H{right:.1}" stroke="{EDGE}"/>"#,
@@ -225,16 +231,24 @@ impl<'c> Page<'c> {
     }
 
     fn time_axis(&mut self) {
-        let ticks = time_ticks(self.chart, self.step, 64.0);
+        let mut ticks = time_ticks(self.chart, self.step, 64.0);
+        // The important labels first, so that they keep their place where two would touch.
+        ticks.sort_by_key(|tick| !tick.major);
         let mut path = String::new();
+        let mut taken: Vec<(f64, f64)> = Vec::new();
         let floor = self.floor;
         for tick in ticks {
             // A date stands at the beginning of its session, an hour at its candle.
             let at = if tick.major && self.chart.intraday { self.edge(tick.slot) } else { self.x(tick.slot) };
-            let _ = write!(path, "M{:.1} {floor:.1}v5", at.round() + 0.5);
             let (weight, fill) = if tick.major { (Weight::SemiBold, TEXT) } else { (Weight::Regular, DIM) };
             let half = font::width(&tick.text, 12.5, weight) / 2.0;
-            let x = at.clamp(LEFT + half, self.right - half);
+            let x = at.clamp(LEFT + half, (self.right - half).max(LEFT + half));
+            let (from, till) = (x - half - 10.0, x + half + 10.0);
+            if taken.iter().any(|(other, end)| from < *end && *other < till) {
+                continue;
+            }
+            taken.push((from, till));
+            let _ = write!(path, "M{:.1} {floor:.1}v5", at.round() + 0.5);
             self.text(x, floor + 22.0, 12.5, weight, fill, "middle", &tick.text);
         }
         let _ = writeln!(self.out, r#"<path d="{path}" stroke="{EDGE}"/>"#);
@@ -271,7 +285,7 @@ impl<'c> Page<'c> {
                     let _ = write!(bodies, "M{left:.2} {top:.1}h{body:.2}v{height:.1}h-{body:.2}z");
                 }
                 if candle.volume > 0.0 {
-                    let height = (candle.volume / self.most_volume * (VOLUME - 6.0)).max(1.0);
+                    let height = (candle.volume / self.most_volume * (VOLUME - 20.0)).max(1.0);
                     let _ = write!(volumes, "M{left:.2} {:.1}h{body:.2}v{height:.1}h-{body:.2}z", self.floor - height);
                 }
             }
