@@ -254,7 +254,7 @@ impl<'c> Page<'c> {
         let _ = writeln!(self.out, r#"<path d="{path}" stroke="{EDGE}"/>"#);
         let zone = self.chart.zone.name().replace('_', " ");
         let letters = self.chart.slots.last().map(|slot| wording::zone_name(slot.open_at, self.chart.zone));
-        if let Some(letters) = letters.filter(|_| self.chart.intraday) {
+        if let Some(letters) = letters.filter(|letters| self.chart.intraday && *letters != zone) {
             self.text(self.right + 12.0, floor + 22.0, 12.5, Weight::Regular, DIM, "start", &letters);
         }
         self.text(WIDTH - 20.0, HEIGHT - 7.0, 10.5, Weight::Regular, DIM, "end", &zone);
