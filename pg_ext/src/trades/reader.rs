@@ -9,8 +9,9 @@ use crate::{plans, time};
 use market::block::{Header, decode_page};
 use market::{Calendar, LiveRows, Nanos, Trades, overlay};
 use pgrx::pg_sys::check_for_interrupts;
+use std::collections::HashSet;
 
-plans!(ALL, BY_SYMBOL, BY_ID, PARTS, PAYLOAD);
+plans!(ALL, BY_SYMBOL, BY_ID, LIVE, PARTS, PAYLOAD);
 
 /// An instrument to read.
 pub struct Source {
@@ -20,7 +21,12 @@ pub struct Source {
     pub symbol: String,
     /// Its calendar.
     pub calendar: &'static Calendar,
+    /// It may have live rows.
+    live: bool,
 }
+
+/// From so many instruments on, those without live rows are found out first: each look costs a pass over all of them.
+const ASK_FOR_LIVE_FROM: usize = 4;
 
 /// A part of a sealed session: where it is.
 struct Part {
@@ -100,7 +106,12 @@ fn find(c: &Conn, wanted: &Wanted, sources: &mut Vec<Source>) {
     let mut add = |v: &[pgrx::pg_sys::Datum], _: &[bool]| {
         // SAFETY: columns are int4, text, text, all NOT NULL.
         let (symbol, calendar) = unsafe { (text(v[1]), text(v[2])) };
-        sources.push(Source { id: v[0].value() as i32, symbol, calendar: crate::calendar::calendar(&calendar) });
+        sources.push(Source {
+            id: v[0].value() as i32,
+            symbol,
+            calendar: crate::calendar::calendar(&calendar),
+            live: true,
+        });
     };
     match (&wanted.ids, &wanted.symbols) {
         (Some(ids), _) => {
@@ -123,11 +134,20 @@ fn find(c: &Conn, wanted: &Wanted, sources: &mut Vec<Source>) {
     if let Some(symbols) = &wanted.symbols {
         sources.retain(|source| symbols.contains(&source.symbol));
     }
+    if sources.len() >= ASK_FOR_LIVE_FROM {
+        let mut ids = HashSet::new();
+        let sql = c"SELECT DISTINCT instrument_id FROM market.live_trades WHERE ts >= $1 AND ts <= $2";
+        let range = [Arg::timestamptz(wanted.micros.0), Arg::timestamptz(wanted.micros.1)];
+        c.run(Mode::SameSnapshot, &LIVE, sql, &range, &mut |v, _| {
+            ids.insert(v[0].value() as i32);
+        });
+        sources.iter_mut().for_each(|source| source.live = ids.contains(&source.id));
+    }
 }
 
 /// Lists the parts of an instrument and reads its live rows.
 fn open(wanted: &Wanted, sources: &[Source], source: usize) -> Current {
-    let Source { id, calendar, .. } = &sources[source];
+    let Source { id, calendar, live: has_live, .. } = &sources[source];
     let window = window_of_dates(calendar, wanted.dates);
     let (low, high) = (time::nanos_of_micros(wanted.micros.0), time::nanos_of_micros(wanted.micros.1));
     let from = low.unwrap_or(Nanos::MIN).max(window.0);
@@ -155,7 +175,9 @@ fn open(wanted: &Wanted, sources: &[Source], source: usize) -> Current {
                 ],
                 &mut |v, _| parts.push(Part { pg_day: v[0].value() as i32, number: v[1].value() as i32 }),
             );
-            live = live_rows(c, *id, from, till.saturating_add(1));
+            if *has_live {
+                live = live_rows(c, *id, from, till.saturating_add(1));
+            }
         });
     }
     Current { source, from, till, parts: parts.into_iter(), live, live_at: 0, live_done: false }
