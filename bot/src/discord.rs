@@ -207,7 +207,7 @@ fn reply(embed: CreateEmbed) -> EditInteractionResponse {
 fn description(answer: &Answer) -> String {
     let mut text = format!("**{}**", plain(&answer.headline));
     for note in &answer.notes {
-        text.push_str("\n");
+        text.push('\n');
         text.push_str(&plain(note));
     }
     let mut text = clipped(&text, 2_000);

@@ -8,6 +8,7 @@ use bot::postgres::Postgres;
 use bot::{chart, terminal};
 use chrono::{DateTime, Utc};
 use clap::{Parser, Subcommand};
+use std::io::IsTerminal;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -91,7 +92,8 @@ fn log() {
     let level = std::env::var("BELLWETHER_LOG").unwrap_or_else(|_| "info".to_string());
     let filter = tracing_subscriber::EnvFilter::try_new(format!("{level},serenity=warn,hyper_util=warn,h2=warn"))
         .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("info,serenity=warn,hyper_util=warn"));
-    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
+    let colours = std::io::stderr().is_terminal();
+    tracing_subscriber::fmt().with_env_filter(filter).with_ansi(colours).with_writer(std::io::stderr).init();
 }
 
 async fn serve(run: Run) -> Result<ExitCode> {

@@ -22,6 +22,10 @@ const PATIENCE: Duration = Duration::from_secs(10);
 const BEGIN: &str = "BEGIN TRANSACTION ISOLATION LEVEL REPEATABLE READ READ ONLY; \
      SET LOCAL statement_timeout = '8s'; SET LOCAL lock_timeout = '2s'; SET LOCAL search_path = pg_catalog";
 
+/// What the operator can do about it.
+const UNREACHABLE: &str =
+    "cannot connect to the database of --db; `cargo xtask pg start` starts one and `cargo xtask pg url` prints its URL";
+
 const INSTRUMENTS: &str = "
 SELECT i.symbol, i.kind, i.calendar, i.root, i.expiry, i.currency,
        (SELECT t.tick_size::float8 FROM market.instrument_terms t
@@ -91,7 +95,7 @@ impl Postgres {
     async fn connect(&self) -> Result<Client> {
         let sockets = self.config.get_hosts().iter().all(|host| matches!(host, Host::Unix(_)));
         if sockets || self.config.get_ssl_mode() == SslMode::Disable {
-            let (client, connection) = self.config.connect(NoTls).await.context("cannot connect")?;
+            let (client, connection) = self.config.connect(NoTls).await.context(UNREACHABLE)?;
             drive(connection);
             return Ok(client);
         }
@@ -101,7 +105,7 @@ impl Postgres {
             .danger_accept_invalid_hostnames(true)
             .build()?;
         let connected = self.config.connect(postgres_native_tls::MakeTlsConnector::new(tls)).await;
-        let (client, connection) = connected.context("cannot connect")?;
+        let (client, connection) = connected.context(UNREACHABLE)?;
         drive(connection);
         Ok(client)
     }
@@ -137,7 +141,9 @@ struct Reading {
 impl Snapshot for Reading {
     async fn directory(&mut self) -> Result<Directory, Failure> {
         let rows = self.client.query(INSTRUMENTS, &[]).await;
-        let rows = rows.context("cannot read the instruments").map_err(Failure::new)?;
+        let rows = rows
+            .context("cannot read the instruments (is the extension installed, and may this role read it?)")
+            .map_err(Failure::new)?;
         let instruments: Result<Vec<_>, _> = rows.iter().map(instrument).collect();
         Ok(Directory::new(instruments.context("unexpected columns of instruments").map_err(Failure::new)?))
     }

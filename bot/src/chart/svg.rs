@@ -44,6 +44,9 @@ pub fn svg(chart: &Chart) -> String {
     page.out
 }
 
+/// Size, weight, colour and anchor of a text.
+struct Ink(f64, Weight, &'static str, &'static str);
+
 struct Page<'c> {
     chart: &'c Chart,
     out: String,
@@ -98,7 +101,7 @@ impl<'c> Page<'c> {
         wording::number(price, self.chart.decimals)
     }
 
-    fn text(&mut self, x: f64, y: f64, size: f64, weight: Weight, fill: &str, anchor: &str, text: &str) {
+    fn text(&mut self, (x, y): (f64, f64), Ink(size, weight, fill, anchor): Ink, text: &str) {
         let weight = if weight == Weight::SemiBold { r#" font-weight="600""# } else { "" };
         let anchor = if anchor == "start" { String::new() } else { format!(r#" text-anchor="{anchor}""#) };
         let _ = writeln!(
@@ -110,13 +113,13 @@ impl<'c> Page<'c> {
 
     fn header(&mut self) {
         let chart = self.chart;
-        self.text(LEFT, 44.0, 28.0, Weight::SemiBold, BRIGHT, "start", &chart.title);
+        self.text((LEFT, 44.0), Ink(28.0, Weight::SemiBold, BRIGHT, "start"), &chart.title);
         let mut x = LEFT + font::width(&chart.title, 28.0, Weight::SemiBold) + 12.0;
         let chip = font::width(&chart.timeframe, 13.0, Weight::SemiBold) + 18.0;
         let _ = writeln!(self.out, r#"<rect x="{x:.1}" y="24" width="{chip:.1}" height="24" rx="6" fill="{EDGE}"/>"#);
-        self.text(x + chip / 2.0, 40.7, 13.0, Weight::SemiBold, BRIGHT, "middle", &chart.timeframe);
+        self.text((x + chip / 2.0, 40.7), Ink(13.0, Weight::SemiBold, BRIGHT, "middle"), &chart.timeframe);
         x += chip + 14.0;
-        self.text(x, 41.0, 15.0, Weight::Regular, TEXT, "start", &chart.subtitle);
+        self.text((x, 41.0), Ink(15.0, Weight::Regular, TEXT, "start"), &chart.subtitle);
         // The state, where the eye ends.
         let colour = match chart.state.as_str() {
             "final" => UP,
@@ -130,13 +133,13 @@ impl<'c> Page<'c> {
             r#"<rect x="{left:.1}" y="24" width="{width:.1}" height="24" rx="12" fill="{colour}" fill-opacity=".14"/><circle cx="{:.1}" cy="36" r="3.5" fill="{colour}"/>"#,
             left + 14.0
         );
-        self.text(left + 23.0, 40.4, 12.5, Weight::SemiBold, colour, "start", &chart.state);
+        self.text((left + 23.0, 40.4), Ink(12.5, Weight::SemiBold, colour, "start"), &chart.state);
         self.legend();
     }
 
     fn legend(&mut self) {
         let chart = self.chart;
-        let mut items: Vec<(&str, String, &str)> = Vec::new();
+        let mut items: Vec<(&str, String, &'static str)> = Vec::new();
         if let Some(p) = chart.total {
             let change = p.close - p.open;
             let colour = if change >= 0.0 { UP } else { DOWN };
@@ -152,15 +155,15 @@ impl<'c> Page<'c> {
         items.push(("Vol", wording::short_volume(chart.volume), BRIGHT));
         let mut x = LEFT;
         if chart.total.is_some() {
-            self.text(x, 79.0, 14.0, Weight::SemiBold, ACCENT, "start", &chart.focus);
+            self.text((x, 79.0), Ink(14.0, Weight::SemiBold, ACCENT, "start"), &chart.focus);
             x += font::width(&chart.focus, 14.0, Weight::SemiBold) + 18.0;
         }
         for (name, value, colour) in items {
             if !name.is_empty() {
-                self.text(x, 79.0, 14.0, Weight::Regular, DIM, "start", name);
+                self.text((x, 79.0), Ink(14.0, Weight::Regular, DIM, "start"), name);
                 x += font::width(name, 14.0, Weight::Regular) + 7.0;
             }
-            self.text(x, 79.0, 14.0, Weight::SemiBold, colour, "start", &value);
+            self.text((x, 79.0), Ink(14.0, Weight::SemiBold, colour, "start"), &value);
             x += font::width(&value, 14.0, Weight::SemiBold) + 18.0;
         }
     }
@@ -176,7 +179,7 @@ impl<'c> Page<'c> {
                 r#"<rect x="{left:.1}" y="{top}" width="{width:.1}" height="{height:.1}" fill="{ACCENT}" fill-opacity=".075"/><rect x="{left:.1}" y="{top}" width="{width:.1}" height="2" fill="{ACCENT}" fill-opacity=".55"/>"#
             );
             if width > 40.0 {
-                self.text(left + 8.0, top + 18.0, 11.0, Weight::SemiBold, ACCENT, "start", "RTH");
+                self.text((left + 8.0, top + 18.0), Ink(11.0, Weight::SemiBold, ACCENT, "start"), "RTH");
             }
         }
         let chart = self.chart;
@@ -208,14 +211,14 @@ impl<'c> Page<'c> {
             let y = self.prices.y(price).round();
             // The label of the last price covers this place.
             if last.is_none_or(|last| (last - y).abs() > 17.0) {
-                self.text(right + 12.0, y + 4.8, 13.0, Weight::Regular, DIM, "start", &self.number(price));
+                self.text((right + 12.0, y + 4.8), Ink(13.0, Weight::Regular, DIM, "start"), &self.number(price));
             }
         }
         let base = self.floor - VOLUME;
         if !priced {
             let why = if self.chart.candles.is_empty() { "No trades" } else { "No trade was eligible to set a price" };
             let (x, y) = ((LEFT + right) / 2.0, (TOP + base) / 2.0);
-            self.text(x, y, 16.0, Weight::Regular, DIM, "middle", why);
+            self.text((x, y), Ink(16.0, Weight::Regular, DIM, "middle"), why);
         }
         let _ = writeln!(
             self.out,
@@ -225,9 +228,9 @@ impl<'c> Page<'c> {
         );
         if self.most_volume > 0.0 {
             let most = wording::short_volume(self.most_volume);
-            self.text(right + 12.0, base + 10.0, 11.0, Weight::Regular, DIM, "start", &most);
+            self.text((right + 12.0, base + 10.0), Ink(11.0, Weight::Regular, DIM, "start"), &most);
         }
-        self.text(LEFT + 8.0, base + 8.0, 11.0, Weight::Regular, DIM, "start", "Volume");
+        self.text((LEFT + 8.0, base + 8.0), Ink(11.0, Weight::Regular, DIM, "start"), "Volume");
     }
 
     fn time_axis(&mut self) {
@@ -249,15 +252,15 @@ impl<'c> Page<'c> {
             }
             taken.push((from, till));
             let _ = write!(path, "M{:.1} {floor:.1}v5", at.round() + 0.5);
-            self.text(x, floor + 22.0, 12.5, weight, fill, "middle", &tick.text);
+            self.text((x, floor + 22.0), Ink(12.5, weight, fill, "middle"), &tick.text);
         }
         let _ = writeln!(self.out, r#"<path d="{path}" stroke="{EDGE}"/>"#);
         let zone = self.chart.zone.name().replace('_', " ");
         let letters = self.chart.slots.last().map(|slot| wording::zone_name(slot.open_at, self.chart.zone));
         if let Some(letters) = letters.filter(|letters| self.chart.intraday && *letters != zone) {
-            self.text(self.right + 12.0, floor + 22.0, 12.5, Weight::Regular, DIM, "start", &letters);
+            self.text((self.right + 12.0, floor + 22.0), Ink(12.5, Weight::Regular, DIM, "start"), &letters);
         }
-        self.text(WIDTH - 20.0, HEIGHT - 7.0, 10.5, Weight::Regular, DIM, "end", &zone);
+        self.text((WIDTH - 20.0, HEIGHT - 7.0), Ink(10.5, Weight::Regular, DIM, "end"), &zone);
     }
 
     fn candles(&mut self) {
@@ -312,7 +315,7 @@ impl<'c> Page<'c> {
             right + 4.0,
             y - 11.0
         );
-        self.text(right + 12.0, y + 4.8, 13.0, Weight::SemiBold, BACKGROUND, "start", &text);
+        self.text((right + 12.0, y + 4.8), Ink(13.0, Weight::SemiBold, BACKGROUND, "start"), &text);
     }
 
     fn marks(&mut self) {
@@ -355,7 +358,7 @@ impl<'c> Page<'c> {
                 r#"<path d="M{x:.1} {y:.1}L{to_x:.1} {to_y:.1}" stroke="{fill}" stroke-width="1.2"/>{dot}<rect x="{:.1}" y="{:.1}" width="{w:.1}" height="{h}" rx="5" fill="{fill}"/>"#,
                 label.x, label.y
             );
-            self.text(label.x + w / 2.0, label.y + 14.4, 12.0, Weight::SemiBold, ink, "middle", &text);
+            self.text((label.x + w / 2.0, label.y + 14.4), Ink(12.0, Weight::SemiBold, ink, "middle"), &text);
         }
     }
 }
