@@ -62,7 +62,7 @@ Examples:
     ingest load --db $URL --map cols.toml trades.csv
 
   See what would happen, without a database:
-    ingest load --dry-run --calendar 24/7 ticks.parquet
+    ingest load --dry-run --calendar XNYS ticks.parquet
 
 A file may be loaded again: trades that are there already are counted as known and nothing changes.
 Lines that are no trades go to market.dead_letters with file, line and reason.";
@@ -140,7 +140,7 @@ pub struct Instruments {
     /// Whether to add them
     #[arg(long, value_enum, default_value_t)]
     pub create: Create,
-    /// Their calendar, such as XNYS or 24/7; roots of futures know theirs
+    /// Their calendar, such as XNYS or 24/7; contracts of known roots have their root's
     #[arg(long, value_name = "ID")]
     pub calendar: Option<String>,
     /// Their venue

@@ -320,15 +320,13 @@ fn calendar_for(name: &Name, symbol: &Symbol, creating: &Creating) -> Option<Opt
     if creating.create == Create::Never {
         return None;
     }
-    if let Some(calendar) = &creating.calendar {
-        return Some(Some(calendar.clone()));
-    }
+    // First, so that --calendar XNYS for the shares of a file does not move its futures to New York.
     if let Symbol::Future { root, .. } = symbol
         && market::product(root).is_some()
     {
         return Some(None);
     }
-    name.defaults.calendar.clone().map(Some)
+    creating.calendar.clone().or_else(|| name.defaults.calendar.clone()).map(Some)
 }
 
 fn unknown(name: &Name, symbol: &str, server: &str) -> Error {
