@@ -1,0 +1,523 @@
+//! `session_ohlc` and `trades_between`: bars and trades of the database, or of a file.
+
+use crate::db::{Blocks, Db, Instrument, Overlay, date, live_rows, literal};
+use crate::error::{Error, Result, external};
+use crate::files;
+use crate::lazy::LazyTable;
+use crate::rewrite::ARRAY_SEPARATOR;
+use crate::scalar::{calendar, instant_type};
+use crate::sessions::Arguments;
+use crate::tables::Market;
+use arrow::array::{ArrayRef, Date32Array, Float64Array, Int64Array, RecordBatch, StringArray, TimestampMicrosecondArray};
+use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
+use datafusion::catalog::{TableFunctionArgs, TableFunctionImpl, TableProvider};
+use datafusion::execution::context::SessionContext;
+use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
+use futures_util::stream;
+use market::block::{self, Core, Header};
+use market::ohlc::{Answer, Fill, OhlcRequest, SessionBar, SessionFold, Wanted};
+use market::{Calendar, LiveRows, Nanos, Segments, Session, Symbol, Timeframe, TradeDate, Trades, decode_minutes, money};
+use std::collections::{BTreeSet, HashMap};
+use std::ops::Range;
+use std::sync::Arc;
+
+/// Registers the table function.
+pub fn register(context: &SessionContext, market: &Arc<Market>) {
+    context.register_udtf("session_ohlc", Arc::new(SessionOhlc(Arc::clone(market))));
+}
+
+#[derive(Debug)]
+struct SessionOhlc(Arc<Market>);
+
+/// The range of an answer.
+#[derive(Clone, Copy, Debug)]
+enum When {
+    /// Trade dates, both included.
+    Dates(TradeDate, TradeDate),
+    /// Instants, half-open.
+    Instants(Nanos, Nanos),
+}
+
+/// What is asked for of every symbol; segments default to the calendar's main ones.
+#[derive(Clone, Debug)]
+struct Ask {
+    symbols: Vec<String>,
+    many: bool,
+    timeframe: Timeframe,
+    segments: Option<Segments>,
+    fill: Fill,
+    when: When,
+}
+
+fn invalid(message: impl Into<String>, hint: &str) -> Error {
+    Error::question(message, hint)
+}
+
+impl Ask {
+    fn read(args: &Arguments<'_>) -> Result<Ask> {
+        let asked = args.required(0, "symbol")?;
+        let many = asked.contains(ARRAY_SEPARATOR);
+        let symbols = asked.split_terminator(ARRAY_SEPARATOR).map(str::to_owned).collect();
+        if args.value(6)?.is_some() {
+            return Err(invalid("session_ohlc: known_at is not supported yet", "leave it out: bars are of everything known now"));
+        }
+        match args.text(7)?.as_deref() {
+            None | Some("event") => {}
+            Some("recv") => return Err(invalid("session_ohlc: clock => 'recv' is not supported yet", "leave it out: bars are by event time")),
+            Some(other) => return Err(invalid(format!("invalid clock \"{other}\""), "use event")),
+        }
+        match args.text(8)?.as_deref() {
+            None | Some("trade") => {}
+            Some("clearing") => return Err(invalid("session_ohlc: day => 'clearing' is not supported yet", "leave it out: days are trade dates")),
+            Some(other) => return Err(invalid(format!("invalid day \"{other}\""), "use trade")),
+        }
+        let is_date = |at: usize| -> Result<bool> {
+            Ok(match args.value(at)? {
+                Some(value) => {
+                    let text = value.try_as_str().flatten();
+                    value.data_type() == DataType::Date32 || text.is_some_and(|text| TradeDate::parse(text).is_ok())
+                }
+                None => false,
+            })
+        };
+        let when = if is_date(2)? && is_date(3)? {
+            When::Dates(args.date(2, "first date")?, args.date(3, "last date")?)
+        } else {
+            let instant = |at, name: &str| -> Result<Nanos> {
+                args.instant(at)?.ok_or_else(|| invalid(format!("session_ohlc: {name} is NULL"), "name a first and a last date"))
+            };
+            When::Instants(instant(2, "first")?, instant(3, "last")?)
+        };
+        let backwards = match when {
+            When::Dates(first, last) => first > last,
+            When::Instants(first, last) => first > last,
+        };
+        if backwards {
+            return Err(invalid(
+                "session_ohlc: the first date is after the last",
+                "name the earlier one first; dates are both included, instants half-open",
+            ));
+        }
+        Ok(Ask {
+            symbols,
+            many,
+            timeframe: Timeframe::parse(&args.required(1, "timeframe")?)?,
+            segments: args.text(4)?.map(|text| Segments::parse(&text)).transpose()?,
+            fill: args.text(5)?.map_or(Ok(Fill::None), |text| Fill::parse(&text))?,
+            when,
+        })
+    }
+
+    /// A date near which a symbol such as `ESZ5` is meant.
+    fn near(&self) -> TradeDate {
+        let day = |ts: Nanos| TradeDate(ts.div_euclid(market::time::DAY) as i32);
+        match self.when {
+            When::Dates(_, last) => last,
+            When::Instants(Nanos::MIN, Nanos::MAX) => TradeDate::new(chrono::Utc::now().date_naive()),
+            When::Instants(first, Nanos::MAX) => day(first),
+            When::Instants(_, last) => day(last),
+        }
+    }
+
+    /// The request of one calendar and its trade dates; `None` if no session can have a bar in the range.
+    fn on(&self, calendar: &Calendar) -> Result<Option<(OhlcRequest, TradeDate, TradeDate)>> {
+        let (first, last, range) = match self.when {
+            When::Dates(first, last) => (first, last, OhlcRequest::EVER),
+            When::Instants(first, last) => {
+                // infinities mean all the calendar knows; a finite instant beyond it is an error
+                let (begin, end) = calendar.window();
+                let a = if first == Nanos::MIN { begin } else { first };
+                let z = if last == Nanos::MAX { end } else { last };
+                if a >= z {
+                    return Ok(None);
+                }
+                (calendar.trade_date(a)?, calendar.trade_date(z - 1)?, first..last)
+            }
+        };
+        let segments = self.segments.unwrap_or(calendar.main());
+        let request = OhlcRequest { timeframe: self.timeframe, segments, fill: self.fill, range };
+        let (first, last) = request.dates(calendar, first, last)?;
+        Ok(Some((request, first, last)))
+    }
+}
+
+impl TableFunctionImpl for SessionOhlc {
+    fn call_with_args(&self, args: TableFunctionArgs) -> datafusion::common::Result<Arc<dyn TableProvider>> {
+        let ask = Ask::read(&Arguments::new("session_ohlc", &args)).map_err(external)?;
+        if self.0.db.is_none() && self.0.file_trades().is_none() {
+            return Err(external(invalid(
+                "session_ohlc: there are no trades to make bars of",
+                "name a database with --db, or a file with the columns ts, price and size",
+            )));
+        }
+        let schema = schema(ask.many);
+        let (market, schema_of_rows) = (Arc::clone(&self.0), Arc::clone(&schema));
+        let label = format!("session_ohlc: {}", ask.symbols.join(", "));
+        let make = Arc::new(move || {
+            let (market, ask, schema) = (Arc::clone(&market), ask.clone(), Arc::clone(&schema_of_rows));
+            let rows = async move { rows(&market, &ask, schema).await.map_err(external) };
+            Box::pin(RecordBatchStreamAdapter::new(Arc::clone(&schema_of_rows), stream::once(rows))) as _
+        });
+        Ok(Arc::new(LazyTable::new(schema, &label, make)))
+    }
+}
+
+fn schema(many: bool) -> SchemaRef {
+    let field = |name: &str, kind: DataType| Field::new(name, kind, true);
+    let mut fields = vec![
+        field("trade_date", DataType::Date32),
+        field("bar_at", instant_type()),
+        field("bar_end", instant_type()),
+        field("open", DataType::Float64),
+        field("high", DataType::Float64),
+        field("low", DataType::Float64),
+        field("close", DataType::Float64),
+        field("volume", DataType::Float64),
+        field("trades", DataType::Int64),
+        field("vwap", DataType::Float64),
+        field("state", DataType::Utf8),
+    ];
+    if many {
+        fields.insert(0, field("symbol", DataType::Utf8));
+    }
+    Arc::new(Schema::new(fields))
+}
+
+/// Whether a session's bars are final.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum State {
+    Provisional,
+    Final,
+    Revised(i32),
+}
+
+impl State {
+    fn worst(self, other: State) -> State {
+        match (self, other) {
+            (State::Provisional, _) | (_, State::Provisional) => State::Provisional,
+            (State::Revised(a), State::Revised(b)) => State::Revised(a.max(b)),
+            (State::Revised(n), State::Final) | (State::Final, State::Revised(n)) => State::Revised(n),
+            (State::Final, State::Final) => State::Final,
+        }
+    }
+
+    fn text(self) -> String {
+        match self {
+            State::Provisional => "provisional".to_owned(),
+            State::Final => "final".to_owned(),
+            State::Revised(n) => format!("revised({n})"),
+        }
+    }
+}
+
+/// The bars of one instrument and the states of its sessions.
+#[derive(Default)]
+struct Bars {
+    symbol: String,
+    bars: Vec<SessionBar>,
+    states: HashMap<TradeDate, State>,
+}
+
+async fn rows(market: &Market, ask: &Ask, schema: SchemaRef) -> Result<RecordBatch> {
+    let mut all = Vec::new();
+    for symbol in &ask.symbols {
+        let found = match &market.db {
+            Some(db) => {
+                let instrument = Instrument::find(db, symbol, ask.near()).await?;
+                match ask.on(instrument.calendar)? {
+                    Some((request, first, last)) => bars_of(db, &instrument, &request, first, last).await?,
+                    None => Bars::default(),
+                }
+            }
+            None => file_bars(market, ask, symbol).await?,
+        };
+        all.push(found);
+    }
+    write(&all, ask.many, schema)
+}
+
+fn write(all: &[Bars], many: bool, schema: SchemaRef) -> Result<RecordBatch> {
+    let each = || all.iter().flat_map(|found| found.bars.iter().map(move |bar| (found, bar)));
+    let price = |of: fn(&SessionBar) -> i64| -> ArrayRef {
+        Arc::new(Float64Array::from_iter(each().map(|(_, b)| (b.bar.priced > 0).then(|| money::to_f64(of(b))))))
+    };
+    let instant = |of: fn(&SessionBar) -> Nanos| -> ArrayRef {
+        let micros = each().map(|(_, b)| of(b).div_euclid(1000));
+        Arc::new(TimestampMicrosecondArray::from_iter_values(micros).with_timezone("UTC"))
+    };
+    let state = |(found, b): (&Bars, &SessionBar)| {
+        // sessions without trades have no state and do not count
+        let days = (b.trade_date.0..=b.last_date.0).filter_map(|day| found.states.get(&TradeDate(day)).copied());
+        days.reduce(State::worst).unwrap_or(State::Provisional).text()
+    };
+    let mut columns: Vec<ArrayRef> = vec![
+        Arc::new(Date32Array::from_iter_values(each().map(|(_, b)| b.trade_date.0))),
+        instant(|b| b.open_at),
+        instant(|b| b.close_at),
+        price(|b| b.bar.open),
+        price(|b| b.bar.high),
+        price(|b| b.bar.low),
+        price(|b| b.bar.close),
+        Arc::new(Float64Array::from_iter_values(each().map(|(_, b)| money::volume_to_f64(b.bar.volume)))),
+        Arc::new(Int64Array::from_iter_values(each().map(|(_, b)| b.bar.trades))),
+        Arc::new(Float64Array::from_iter(each().map(|(_, b)| b.bar.vwap()))),
+        Arc::new(StringArray::from_iter_values(each().map(state))),
+    ];
+    if many {
+        columns.insert(0, Arc::new(StringArray::from_iter_values(each().map(|(found, _)| &found.symbol))));
+    }
+    RecordBatch::try_new(schema, columns).map_err(|error| Error::world(error.to_string(), ""))
+}
+
+/// Makes the bars of one session of its trades, blocks with live rows over them.
+struct TradeFold<'a> {
+    fold: SessionFold<'a>,
+    overlay: Overlay,
+    wanted: Wanted,
+    core: Core,
+}
+
+fn rows_of_session(rows: &LiveRows, session: &Session<'_>) -> Range<usize> {
+    rows.trades.lower_bound(session.from)..rows.trades.lower_bound(session.till)
+}
+
+impl<'a> TradeFold<'a> {
+    fn new(session: &Session<'a>, request: &OhlcRequest, rows: &Arc<LiveRows>, core: Core) -> TradeFold<'a> {
+        TradeFold {
+            fold: SessionFold::new(session, request.timeframe, request.segments),
+            overlay: Overlay::new(Arc::clone(rows), rows_of_session(rows, session)),
+            wanted: request.wanted(session),
+            core,
+        }
+    }
+
+    fn block(&mut self, bytes: &[u8]) -> Result<()> {
+        let header = Header::parse(bytes)?;
+        for (at, page) in header.pages.iter().enumerate() {
+            if self.overlay.hits(page.last) {
+                let merged = self.overlay.merge(bytes, &header, at)?;
+                self.core.set(merged, 0..merged.len());
+            } else if self.wanted.page(page.first.ts, page.last.ts, page.plain) {
+                block::decode_core(bytes, &header, at, &mut self.core)?;
+            } else {
+                continue;
+            }
+            self.fold.push_core(&self.core);
+        }
+        Ok(())
+    }
+
+    /// The session's bars, and the page buffer for the next one.
+    fn finish(mut self) -> (Vec<SessionBar>, Core) {
+        let rest = self.overlay.rest();
+        if !rest.is_empty() {
+            self.core.set(rest, 0..rest.len());
+            self.fold.push_core(&self.core);
+        }
+        let mut bars = Vec::new();
+        self.fold.finish(&mut bars);
+        (bars, self.core)
+    }
+}
+
+/// The bars of one instrument: of minute bars where they give the exact answer and no live row falls on the session, else of
+/// trades.
+async fn bars_of(db: &Arc<Db>, instrument: &Instrument, request: &OhlcRequest, first: TradeDate, last: TradeDate) -> Result<Bars> {
+    let calendar = instrument.calendar;
+    let sessions: Vec<Session<'static>> = calendar.sessions(first, last)?.collect();
+    let (Some(head), Some(tail)) = (sessions.first(), sessions.last()) else { return Ok(Bars::default()) };
+    let rows = Arc::new(live_rows(db, instrument.id, head.from, tail.till).await?);
+    let mut states = states(db, instrument.id, first, last).await?;
+    let mut answer = Answer::new(calendar, request.clone());
+    if request.fill == Fill::Previous {
+        if let Some(close) = close_before(db, instrument, request, first).await? {
+            answer.set_previous(close);
+        }
+    }
+    let touched: BTreeSet<TradeDate> =
+        sessions.iter().filter(|s| !rows_of_session(&rows, s).is_empty()).map(|s| s.trade_date).collect();
+    states.extend(touched.iter().map(|day| (*day, State::Provisional)));
+    let by_date: HashMap<TradeDate, &Session<'static>> = sessions.iter().map(|s| (s.trade_date, s)).collect();
+    let mut made: HashMap<TradeDate, Vec<SessionBar>> = HashMap::new();
+    if sessions.iter().all(|session| request.minutes_suffice(session)) {
+        from_minutes(db, instrument, request, (first, last), &by_date, &touched, &mut made).await?;
+        let days: Vec<String> = touched.iter().map(|day| day.to_string()).collect();
+        let also = format!("AND trade_date = ANY ({}::date[])", literal(&format!("{{{}}}", days.join(","))));
+        if !touched.is_empty() {
+            from_trades(db, instrument, request, (first, last), &also, &sessions, &rows, &mut made).await?;
+        }
+    } else {
+        from_trades(db, instrument, request, (first, last), "", &sessions, &rows, &mut made).await?;
+    }
+    for session in &sessions {
+        answer.add(session, &made.remove(&session.trade_date).unwrap_or_default())?;
+    }
+    Ok(Bars { symbol: instrument.symbol.clone(), bars: answer.finish(), states })
+}
+
+async fn from_minutes(
+    db: &Arc<Db>,
+    instrument: &Instrument,
+    request: &OhlcRequest,
+    (first, last): (TradeDate, TradeDate),
+    sessions: &HashMap<TradeDate, &Session<'static>>,
+    touched: &BTreeSet<TradeDate>,
+    made: &mut HashMap<TradeDate, Vec<SessionBar>>,
+) -> Result<()> {
+    let sql = format!(
+        "SELECT trade_date, payload FROM market.bar_blocks WHERE instrument_id = {} AND trade_date BETWEEN {} AND {} ORDER BY trade_date",
+        instrument.id,
+        date(first),
+        date(last)
+    );
+    let mut stream = db.copy(&sql).await?;
+    let mut minutes = Vec::new();
+    while let Some(f) = stream.next().await? {
+        let day = TradeDate(f.some(f.days(0))?);
+        let Some(session) = sessions.get(&day).filter(|_| !touched.contains(&day)) else { continue };
+        minutes.clear();
+        decode_minutes(f.bytes(1).map_or(&[][..], |bytes| &bytes[..]), &mut minutes)?;
+        let mut fold = SessionFold::new(session, request.timeframe, request.segments);
+        fold.push_minutes(&minutes);
+        let mut bars = Vec::new();
+        fold.finish(&mut bars);
+        made.insert(day, bars);
+    }
+    Ok(())
+}
+
+#[expect(clippy::too_many_arguments, reason = "one read, taken apart for its length")]
+async fn from_trades(
+    db: &Arc<Db>,
+    instrument: &Instrument,
+    request: &OhlcRequest,
+    (first, last): (TradeDate, TradeDate),
+    also: &str,
+    sessions: &[Session<'static>],
+    rows: &Arc<LiveRows>,
+    made: &mut HashMap<TradeDate, Vec<SessionBar>>,
+) -> Result<()> {
+    let mut blocks = Blocks::open(db, instrument.id, first, last, also).await?;
+    let mut core = Core::new();
+    let mut part = blocks.next().await?;
+    for session in sessions {
+        while part.as_ref().is_some_and(|(day, _)| *day < session.trade_date) {
+            part = blocks.next().await?;
+        }
+        let sealed = part.as_ref().is_some_and(|(day, _)| *day == session.trade_date);
+        if !sealed && rows_of_session(rows, session).is_empty() {
+            continue;
+        }
+        let mut fold = TradeFold::new(session, request, rows, core);
+        while let Some((day, bytes)) = &part {
+            if *day != session.trade_date {
+                break;
+            }
+            fold.block(bytes)?;
+            part = blocks.next().await?;
+        }
+        let (bars, buffer) = fold.finish();
+        core = buffer;
+        made.insert(session.trade_date, bars);
+    }
+    Ok(())
+}
+
+/// The states of the sealed sessions; what is not there is provisional.
+async fn states(db: &Arc<Db>, instrument: i32, first: TradeDate, last: TradeDate) -> Result<HashMap<TradeDate, State>> {
+    let sql = format!(
+        "SELECT trade_date, CASE state WHEN 'provisional' THEN -1 WHEN 'final' THEN 0 ELSE revision END FROM market.session_bars
+         WHERE instrument_id = {instrument} AND trade_date BETWEEN {} AND {}",
+        date(first),
+        date(last)
+    );
+    let mut stream = db.copy(&sql).await?;
+    let mut states = HashMap::new();
+    while let Some(f) = stream.next().await? {
+        let state = match f.some(f.i32(1))? {
+            -1 => State::Provisional,
+            0 => State::Final,
+            n => State::Revised(n),
+        };
+        states.insert(TradeDate(f.some(f.days(0))?), state);
+    }
+    Ok(states)
+}
+
+/// How far back a close is looked for to fill the first gap with.
+const LOOK_BACK_DAYS: i32 = 14;
+
+async fn close_before(db: &Arc<Db>, instrument: &Instrument, request: &OhlcRequest, first: TradeDate) -> Result<Option<i64>> {
+    let from = first.plus(-LOOK_BACK_DAYS).max(instrument.calendar.known().0);
+    if from >= first {
+        return Ok(None);
+    }
+    let days = OhlcRequest::new(Timeframe::Days(1), request.segments);
+    let before = Box::pin(bars_of(db, instrument, &days, from, first.plus(-1))).await?;
+    Ok(last_close(&before.bars))
+}
+
+fn last_close(bars: &[SessionBar]) -> Option<i64> {
+    bars.iter().rev().find(|bar| bar.bar.priced > 0).map(|bar| bar.bar.close)
+}
+
+/// The bars of a file's trades. They are final as far as a file can tell: it does not change.
+async fn file_bars(market: &Market, ask: &Ask, symbol: &str) -> Result<Bars> {
+    let Some(table) = market.file_trades() else { return Ok(Bars::default()) };
+    let calendar = calendar_of(market, symbol, ask.near())?;
+    let Some((request, first, last)) = ask.on(calendar)? else { return Ok(Bars::default()) };
+    let trades = files::trades(&market.context, table, symbol).await?;
+    let mut states = HashMap::new();
+    let mut answer = Answer::new(calendar, request.clone());
+    if request.fill == Fill::Previous && first.plus(-LOOK_BACK_DAYS) > calendar.known().0 {
+        let days = OhlcRequest::new(Timeframe::Days(1), request.segments);
+        let mut before = Answer::new(calendar, days.clone());
+        for session in calendar.sessions(first.plus(-LOOK_BACK_DAYS), first.plus(-1))? {
+            before.add(&session, &session_bars(&trades, &session, &days))?;
+        }
+        if let Some(close) = last_close(&before.finish()) {
+            answer.set_previous(close);
+        }
+    }
+    for session in calendar.sessions(first, last)? {
+        let bars = session_bars(&trades, &session, &request);
+        if !bars.is_empty() {
+            states.insert(session.trade_date, State::Final);
+        }
+        answer.add(&session, &bars)?;
+    }
+    Ok(Bars { symbol: symbol.to_owned(), bars: answer.finish(), states })
+}
+
+fn session_bars(trades: &Trades, session: &Session<'_>, request: &OhlcRequest) -> Vec<SessionBar> {
+    let (from, till) = (trades.lower_bound(session.from), trades.lower_bound(session.till));
+    let mut bars = Vec::new();
+    if from < till {
+        let mut core = Core::new();
+        core.set(trades, from..till);
+        let mut fold = SessionFold::new(session, request.timeframe, request.segments);
+        fold.push_core(&core);
+        fold.finish(&mut bars);
+    }
+    bars
+}
+
+fn calendar_of(market: &Market, symbol: &str, near: TradeDate) -> Result<&'static Calendar> {
+    if let Some(name) = &market.calendar {
+        return Ok(calendar(name)?);
+    }
+    let root = Symbol::parse(symbol, near).ok().and_then(|parsed| parsed.root().map(str::to_owned));
+    match market::product(root.as_deref().unwrap_or(symbol)) {
+        Some(product) => Ok(calendar(&product.calendar)?),
+        None => Err(invalid(
+            format!("the calendar of \"{symbol}\" is not known"),
+            "name it, as in --calendar XNYS; the table calendars lists them",
+        )),
+    }
+}
+
+impl From<Error> for datafusion::common::DataFusionError {
+    fn from(error: Error) -> Self {
+        external(error)
+    }
+}

@@ -1,0 +1,211 @@
+//! The database: one read-only snapshot a statement, shared by all its connections.
+
+mod copy;
+mod filter;
+mod read;
+mod table;
+mod trades;
+
+pub use copy::{CopyRows, Fields};
+pub use read::{Blocks, Instrument, Overlay, live_rows};
+pub use table::PgTable;
+pub use trades::TradesTable;
+
+use crate::error::{Error, Result, causes};
+use std::fmt;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+use tokio_postgres::config::{Host, SslMode};
+use tokio_postgres::error::SqlState;
+use tokio_postgres::{Client, Config, NoTls};
+
+/// The SQL version of the extension this program understands; a later patch of it is fine too.
+const EXTENSION: &str = "0.1";
+const BEGIN: &str = "BEGIN TRANSACTION ISOLATION LEVEL REPEATABLE READ READ ONLY";
+// Plans write timestamps as UTC and texts without escapes, whatever the server's or the role's settings say.
+const SETTINGS: &str = "SET TimeZone = 'UTC'; SET standard_conforming_strings = on; SET extra_float_digits = 1; \
+     SET search_path = pg_catalog, market; SET DateStyle = 'ISO, YMD'";
+
+/// A database with the extension.
+pub struct Db {
+    config: Config,
+    leader: tokio::sync::Mutex<Client>,
+    snapshot: Mutex<String>,
+    idle: Mutex<Vec<Client>>,
+    /// Tables and views of the schema `market`.
+    pub relations: Vec<String>,
+}
+
+impl fmt::Debug for Db {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&place(&self.config))
+    }
+}
+
+/// `database "market" on localhost:5432 as user "postgres"`: never the password.
+fn place(config: &Config) -> String {
+    let user = config.get_user().unwrap_or("the current user");
+    let database = config.get_dbname().unwrap_or(user);
+    let ports = config.get_ports();
+    let hosts = config.get_hosts().iter().enumerate().map(|(at, host)| {
+        let port = ports.get(at).or(ports.first()).copied().unwrap_or(5432);
+        match host {
+            Host::Tcp(name) => format!("{name}:{port}"),
+            Host::Unix(path) => format!("{}:{port}", path.display()),
+        }
+    });
+    format!("database \"{database}\" on {} as user \"{user}\"", hosts.collect::<Vec<_>>().join(","))
+}
+
+fn drive<S, T>(connection: tokio_postgres::Connection<S, T>)
+where
+    S: tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin + Send + 'static,
+    T: tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin + Send + 'static,
+{
+    // A connection that breaks shows up as an error of the next query.
+    tokio::spawn(async move { drop(connection.await) });
+}
+
+async fn client(config: &Config) -> Result<Client> {
+    let refused = |error: tokio_postgres::Error| {
+        let hint = match error.code() {
+            Some(code) if *code == SqlState::INVALID_CATALOG_NAME => "create it with createdb, then CREATE EXTENSION bellwether",
+            Some(_) => "check the user and password in --db or BELLWETHER_DB",
+            None => "is it running, and is the address in --db or BELLWETHER_DB right? `cargo xtask pg start` starts one, `cargo xtask pg url` prints its address",
+        };
+        let reason = error.as_db_error().map_or_else(|| causes(&error), |db| db.message().to_string());
+        Error::world(format!("cannot connect to {}: {reason}", place(config)), hint)
+    };
+    let sockets = config.get_hosts().iter().all(|host| matches!(host, Host::Unix(_)));
+    let client = if sockets || config.get_ssl_mode() == SslMode::Disable {
+        let (client, connection) = config.connect(NoTls).await.map_err(refused)?;
+        drive(connection);
+        client
+    } else {
+        // As libpq: `prefer` and `require` encrypt and do not verify the name.
+        let tls = native_tls::TlsConnector::builder()
+            .danger_accept_invalid_certs(true)
+            .danger_accept_invalid_hostnames(true)
+            .build()
+            .map_err(|error| Error::world(format!("TLS cannot be set up: {error}"), ""))?;
+        let tls = postgres_native_tls::MakeTlsConnector::new(tls);
+        let (client, connection) = config.connect(tls).await.map_err(refused)?;
+        drive(connection);
+        client
+    };
+    client.batch_execute(SETTINGS).await?;
+    Ok(client)
+}
+
+impl Db {
+    /// Connects, and checks that the database has a Bellwether this program knows.
+    ///
+    /// # Errors
+    /// A text that is no URL (it is not repeated: it may hold a password), a server that is not there or refuses, a database
+    /// without the extension or with another version of it.
+    pub async fn connect(url: &str) -> Result<Db> {
+        let mut config: Config = url.trim().parse().map_err(|_| {
+            Error::question("--db cannot be read as a connection URL", "write it like postgresql://user@localhost:5432/market")
+        })?;
+        if config.get_hosts().is_empty() {
+            config.host("localhost");
+        }
+        if config.get_connect_timeout().is_none() {
+            config.connect_timeout(Duration::from_secs(10));
+        }
+        if config.get_application_name().is_none() {
+            config.application_name("bellwether querycli");
+        }
+        let leader = client(&config).await?;
+        let version = leader.query_opt("SELECT extversion FROM pg_extension WHERE extname = 'bellwether'", &[]).await?;
+        match version.map(|row| row.get::<_, String>(0)) {
+            None => {
+                return Err(Error::world(
+                    format!("{} has no extension bellwether", place(&config)),
+                    "run CREATE EXTENSION bellwether there, or name another database",
+                ));
+            }
+            Some(version) if version != EXTENSION && !version.starts_with(&format!("{EXTENSION}.")) => {
+                return Err(Error::world(
+                    format!("{} has bellwether {version}; this querycli speaks {EXTENSION}", place(&config)),
+                    "run ALTER EXTENSION bellwether UPDATE there, or use the querycli of that version",
+                ));
+            }
+            Some(_) => {}
+        }
+        let relations = leader
+            .query(
+                "SELECT relname::text FROM pg_class WHERE relnamespace = 'market'::regnamespace AND relkind IN ('r', 'p', 'v', 'm', 'f')
+                 AND NOT relispartition AND relname <> 'trades_scan' ORDER BY relname",
+                &[],
+            )
+            .await?;
+        let relations = relations.iter().map(|row| row.get(0)).collect();
+        Ok(Db { config, leader: tokio::sync::Mutex::new(leader), snapshot: Mutex::default(), idle: Mutex::default(), relations })
+    }
+
+    /// Takes a new snapshot: everything read until the next call is of this moment.
+    ///
+    /// # Errors
+    /// A connection that broke.
+    pub async fn begin(&self) -> Result<()> {
+        let leader = self.leader.lock().await;
+        leader.batch_execute(&format!("ROLLBACK; {BEGIN}")).await?;
+        let id: String = leader.query_one("SELECT pg_export_snapshot()", &[]).await?.get(0);
+        *self.snapshot.lock().unwrap_or_else(PoisonError::into_inner) = id;
+        Ok(())
+    }
+
+    /// The connection for short questions, inside the snapshot.
+    pub async fn leader(&self) -> tokio::sync::MutexGuard<'_, Client> {
+        self.leader.lock().await
+    }
+
+    /// Streams a query's rows, on a connection of its own inside the snapshot.
+    ///
+    /// # Errors
+    /// What the server says.
+    pub async fn copy(self: &Arc<Self>, sql: &str) -> Result<CopyRows> {
+        let pooled = self.idle.lock().unwrap_or_else(PoisonError::into_inner).pop();
+        let client = match pooled {
+            Some(client) if !client.is_closed() => client,
+            _ => client(&self.config).await?,
+        };
+        let snapshot = self.snapshot.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        client.batch_execute(&format!("ROLLBACK; {BEGIN}; SET TRANSACTION SNAPSHOT {}", literal(&snapshot))).await?;
+        let stream = client.copy_out(&format!("COPY ({sql}) TO STDOUT (FORMAT binary)")).await?;
+        Ok(CopyRows::new(stream, client, Arc::clone(self)))
+    }
+
+    /// Gives a connection back whose stream has ended.
+    fn give_back(&self, client: Client) {
+        self.idle.lock().unwrap_or_else(PoisonError::into_inner).push(client);
+    }
+}
+
+/// A text as a SQL literal.
+pub fn literal(text: &str) -> String {
+    format!("'{}'", text.replace('\'', "''"))
+}
+
+/// A name as a SQL identifier.
+pub fn identifier(name: &str) -> String {
+    format!("\"{}\"", name.replace('"', "\"\""))
+}
+
+/// An instant as a SQL literal, cut to microseconds; the ends of time are infinities.
+pub fn timestamptz(ts: market::Nanos) -> String {
+    match ts {
+        i64::MIN => "timestamptz '-infinity'".into(),
+        i64::MAX => "timestamptz 'infinity'".into(),
+        _ => {
+            let at = chrono::DateTime::from_timestamp_micros(ts.div_euclid(1000)).unwrap_or_default();
+            format!("timestamptz '{}'", at.format("%Y-%m-%d %H:%M:%S%.6f+00"))
+        }
+    }
+}
+
+/// A date as a SQL literal.
+pub fn date(day: market::TradeDate) -> String {
+    format!("date '{day}'")
+}

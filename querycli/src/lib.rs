@@ -1,0 +1,117 @@
+//! `querycli`: SQL over a Bellwether database and over files, with the extension's functions under the same names.
+//!
+//! Sealed trades come as compressed blocks and are decoded here, by the crate that decodes them in the extension; so the
+//! answers are equal.
+
+mod aggregate;
+mod bars;
+mod db;
+pub mod error;
+mod files;
+mod lazy;
+mod rewrite;
+mod scalar;
+mod sessions;
+mod tables;
+pub mod render;
+
+pub use error::{Error, Fault, Result};
+pub use render::{Format, Rows};
+
+use arrow::array::RecordBatch;
+use datafusion::catalog::{CatalogProvider, MemoryCatalogProvider};
+use datafusion::execution::context::SessionContext;
+use datafusion::prelude::SessionConfig;
+use datafusion::sql::parser::{DFParserBuilder, Statement};
+use datafusion::sql::sqlparser::dialect::PostgreSqlDialect;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+/// What a session is over.
+#[derive(Clone, Default)]
+pub struct Options {
+    /// A database with the extension: `postgresql://user@host:port/database`.
+    pub db: Option<String>,
+    /// Parquet and CSV files, each a table named by its stem.
+    pub files: Vec<PathBuf>,
+    /// The calendar of the instruments in the files, where their symbol does not tell.
+    pub calendar: Option<String>,
+}
+
+/// An open session. Every statement reads one snapshot of the database.
+pub struct Session {
+    context: SessionContext,
+    market: Arc<tables::Market>,
+}
+
+impl Session {
+    /// Connects and opens the files.
+    ///
+    /// # Errors
+    /// A server that is not there, a database without the extension or with another version, a file that cannot be read.
+    pub async fn open(options: Options) -> Result<Session> {
+        let db = match &options.db {
+            Some(url) => Some(Arc::new(db::Db::connect(url).await?)),
+            None => None,
+        };
+        if let Some(calendar) = &options.calendar {
+            scalar::calendar(calendar)?;
+        }
+        let mut config = SessionConfig::new().with_information_schema(true).with_default_catalog_and_schema("bellwether", "market");
+        config.options_mut().execution.time_zone = Some("UTC".into());
+        let context = SessionContext::new_with_config(config);
+        let market = Arc::new(tables::Market::new(db, options.calendar, context.clone()));
+        let catalog = MemoryCatalogProvider::new();
+        catalog.register_schema("market", Arc::clone(&market) as _)?;
+        context.register_catalog("bellwether", Arc::new(catalog));
+        for function in scalar::functions() {
+            context.register_udf(function);
+        }
+        for function in aggregate::functions() {
+            context.register_udaf(function);
+        }
+        sessions::register(&context);
+        bars::register(&context, &market);
+        files::register(&context, &market, &options.files).await?;
+        Ok(Session { context, market })
+    }
+
+    /// Runs statements one after the other; `each` gets the answer of every one as soon as it is there.
+    ///
+    /// # Errors
+    /// At the first statement that fails.
+    pub async fn run(&self, sql: &str, mut each: impl FnMut(Rows)) -> Result<()> {
+        let parsed = DFParserBuilder::new(sql).with_dialect(&PostgreSqlDialect {}).build().and_then(|mut p| p.parse_statements());
+        for statement in parsed? {
+            each(self.statement(statement).await?);
+        }
+        Ok(())
+    }
+
+    async fn statement(&self, mut statement: Statement) -> Result<Rows> {
+        rewrite::rewrite(&mut statement)?;
+        if let Some(db) = &self.market.db {
+            db.begin().await?;
+        }
+        let plan = self.context.state().statement_to_plan(statement).await?;
+        let frame = self.context.execute_logical_plan(plan).await?;
+        let schema = Arc::new(frame.schema().as_arrow().clone());
+        let batches: Vec<RecordBatch> = frame.collect().await?;
+        Ok(Rows { schema, batches })
+    }
+}
+
+/// The answer to one statement as PostgreSQL would print it, `NULL` for NULL: what the shared SQL spec compares.
+///
+/// # Errors
+/// Those of [`Session::run`].
+pub async fn run_sql(session: &Session, sql: &str) -> Result<Vec<Vec<String>>> {
+    let mut rows = Vec::new();
+    session
+        .run(sql, |answer| {
+            let texts = answer.texts().into_iter();
+            rows = texts.map(|row| row.into_iter().map(|value| value.unwrap_or_else(|| "NULL".into())).collect()).collect();
+        })
+        .await?;
+    Ok(rows)
+}

@@ -1,0 +1,289 @@
+//! Rows as text: one spelling of values, that of PostgreSQL with time zone UTC, and the formats made of it.
+
+use arrow::array::{Array, ArrayRef, AsArray, RecordBatch, StructArray};
+use arrow::datatypes::{
+    DataType, Date32Type, Decimal128Type, Float32Type, Float64Type, Int8Type, Int16Type, Int32Type, Int64Type, SchemaRef,
+    TimeUnit, TimestampMicrosecondType, TimestampMillisecondType, TimestampNanosecondType, TimestampSecondType, UInt8Type,
+    UInt16Type, UInt32Type, UInt64Type,
+};
+use arrow::util::display::array_value_to_string;
+use chrono::DateTime;
+use clap::ValueEnum;
+use std::fmt::Write;
+
+/// How rows are printed.
+#[derive(ValueEnum, Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Format {
+    /// Aligned columns, as psql prints them.
+    #[default]
+    Table,
+    /// RFC 4180 with a header; NULL is empty, an empty text is "".
+    Csv,
+    /// One array of objects.
+    Json,
+}
+
+/// The answer to one statement.
+#[derive(Clone, Debug)]
+pub struct Rows {
+    /// Names and types.
+    pub schema: SchemaRef,
+    /// The rows.
+    pub batches: Vec<RecordBatch>,
+}
+
+impl Rows {
+    /// How many rows.
+    pub fn len(&self) -> usize {
+        self.batches.iter().map(RecordBatch::num_rows).sum()
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Every value as text, `None` for NULL.
+    pub fn texts(&self) -> Vec<Vec<Option<String>>> {
+        let mut rows = Vec::with_capacity(self.len());
+        for batch in &self.batches {
+            for row in 0..batch.num_rows() {
+                rows.push(batch.columns().iter().map(|column| text(column, row)).collect());
+            }
+        }
+        rows
+    }
+
+    /// The rows in a format, ready to print.
+    pub fn print(&self, format: Format) -> String {
+        match format {
+            Format::Table => self.table(),
+            Format::Csv => self.csv(),
+            Format::Json => self.json(),
+        }
+    }
+
+    fn names(&self) -> Vec<&str> {
+        self.schema.fields().iter().map(|field| field.name().as_str()).collect()
+    }
+
+    fn table(&self) -> String {
+        let (names, rows) = (self.names(), self.texts());
+        let right: Vec<bool> = self.schema.fields().iter().map(|field| field.data_type().is_numeric()).collect();
+        let length = |text: &str| text.chars().count();
+        let mut widths: Vec<usize> = names.iter().map(|name| length(name)).collect();
+        for row in &rows {
+            for (width, value) in widths.iter_mut().zip(row) {
+                *width = (*width).max(length(value.as_deref().unwrap_or("")));
+            }
+        }
+        let mut out = String::new();
+        let line = |out: &mut String, cells: Vec<String>| {
+            out.push_str(cells.join("|").trim_end());
+            out.push('\n');
+        };
+        let centred = names.iter().zip(&widths).map(|(name, width)| format!(" {name:^width$} ")).collect();
+        line(&mut out, centred);
+        out.push_str(&widths.iter().map(|width| "-".repeat(width + 2)).collect::<Vec<_>>().join("+"));
+        out.push('\n');
+        for row in &rows {
+            let cells = row.iter().zip(&widths).zip(&right).map(|((value, width), right)| {
+                let value = value.as_deref().unwrap_or("");
+                if *right { format!(" {value:>width$} ") } else { format!(" {value:<width$} ") }
+            });
+            line(&mut out, cells.collect());
+        }
+        let _ = writeln!(out, "({} row{})", rows.len(), if rows.len() == 1 { "" } else { "s" });
+        out
+    }
+
+    fn csv(&self) -> String {
+        let quoted = |text: &str| match text.is_empty() || text.contains([',', '"', '\n', '\r']) {
+            true => format!("\"{}\"", text.replace('"', "\"\"")),
+            false => text.to_owned(),
+        };
+        let mut out = self.names().into_iter().map(quoted).collect::<Vec<_>>().join(",");
+        out.push('\n');
+        for row in self.texts() {
+            let cells: Vec<String> = row.iter().map(|value| value.as_deref().map_or_else(String::new, quoted)).collect();
+            out.push_str(&cells.join(","));
+            out.push('\n');
+        }
+        out
+    }
+
+    fn json(&self) -> String {
+        let mut out = String::from("[");
+        let mut first = true;
+        for batch in &self.batches {
+            for row in 0..batch.num_rows() {
+                out.push_str(if first { "\n" } else { ",\n" });
+                first = false;
+                let cells: Vec<String> = self.names().into_iter().zip(batch.columns()).map(|(name, column)| {
+                    format!("{}:{}", json_text(name), json(column, row))
+                }).collect();
+                let _ = write!(out, "{{{}}}", cells.join(","));
+            }
+        }
+        out.push_str("\n]\n");
+        out
+    }
+}
+
+fn json_text(text: &str) -> String {
+    serde_json::Value::from(text).to_string()
+}
+
+/// A value as JSON: numbers and booleans as such, instants as `2025-11-28T14:30:00Z`.
+fn json(column: &ArrayRef, row: usize) -> String {
+    let Some(value) = text(column, row) else { return "null".into() };
+    match column.data_type() {
+        DataType::Boolean => if value == "t" { "true".into() } else { "false".into() },
+        DataType::Timestamp(_, _) => json_text(&value.replacen(' ', "T", 1).replace("+00", "Z")),
+        DataType::Struct(_) => {
+            let parts = column.as_struct();
+            let cells: Vec<String> = parts.column_names().into_iter().zip(parts.columns()).map(|(name, part)| {
+                format!("{}:{}", json_text(name), json(part, row))
+            }).collect();
+            format!("{{{}}}", cells.join(","))
+        }
+        // Not a number is no number in JSON.
+        kind if kind.is_numeric() && !matches!(value.as_str(), "NaN" | "Infinity" | "-Infinity") => value,
+        _ => json_text(&value),
+    }
+}
+
+/// A value as PostgreSQL writes it; `None` for NULL.
+pub fn text(column: &ArrayRef, row: usize) -> Option<String> {
+    if column.is_null(row) || *column.data_type() == DataType::Null {
+        return None;
+    }
+    let c = column.as_ref();
+    Some(match c.data_type() {
+        DataType::Boolean => if c.as_boolean().value(row) { "t".into() } else { "f".into() },
+        DataType::Int8 => c.as_primitive::<Int8Type>().value(row).to_string(),
+        DataType::Int16 => c.as_primitive::<Int16Type>().value(row).to_string(),
+        DataType::Int32 => c.as_primitive::<Int32Type>().value(row).to_string(),
+        DataType::Int64 => c.as_primitive::<Int64Type>().value(row).to_string(),
+        DataType::UInt8 => c.as_primitive::<UInt8Type>().value(row).to_string(),
+        DataType::UInt16 => c.as_primitive::<UInt16Type>().value(row).to_string(),
+        DataType::UInt32 => c.as_primitive::<UInt32Type>().value(row).to_string(),
+        DataType::UInt64 => c.as_primitive::<UInt64Type>().value(row).to_string(),
+        DataType::Float32 => float(&format!("{:e}", c.as_primitive::<Float32Type>().value(row)), 6),
+        DataType::Float64 => float(&format!("{:e}", c.as_primitive::<Float64Type>().value(row)), 15),
+        DataType::Decimal128(_, scale) => decimal(c.as_primitive::<Decimal128Type>().value(row), *scale),
+        DataType::Utf8 => c.as_string::<i32>().value(row).to_owned(),
+        DataType::LargeUtf8 => c.as_string::<i64>().value(row).to_owned(),
+        DataType::Utf8View => c.as_string_view().value(row).to_owned(),
+        DataType::Date32 => date(c.as_primitive::<Date32Type>().value(row)),
+        DataType::Timestamp(unit, zone) => {
+            let (value, per_second) = match unit {
+                TimeUnit::Second => (c.as_primitive::<TimestampSecondType>().value(row), 1),
+                TimeUnit::Millisecond => (c.as_primitive::<TimestampMillisecondType>().value(row), 1_000),
+                TimeUnit::Microsecond => (c.as_primitive::<TimestampMicrosecondType>().value(row), 1_000_000),
+                TimeUnit::Nanosecond => (c.as_primitive::<TimestampNanosecondType>().value(row), 1_000_000_000),
+            };
+            let text = instant(value, per_second);
+            // A zone only says how others would show it: here everything is UTC.
+            if zone.is_some() { format!("{text}+00") } else { text }
+        }
+        DataType::Struct(_) => composite(c.as_struct(), row),
+        _ => array_value_to_string(c, row).unwrap_or_default(),
+    })
+}
+
+/// `(1,2,"a b")`, as PostgreSQL writes a row.
+fn composite(parts: &StructArray, row: usize) -> String {
+    let cells: Vec<String> = parts.columns().iter().map(|part| {
+        let value = text(part, row).unwrap_or_default();
+        if value.contains([' ', ',', '(', ')', '"', '\\']) { format!("\"{value}\"") } else { value }
+    }).collect();
+    format!("({})", cells.join(","))
+}
+
+fn date(days: i32) -> String {
+    market::TradeDate(days).to_string()
+}
+
+/// `2025-11-28 14:30:00.25`, with as many digits as needed.
+fn instant(value: i64, per_second: i64) -> String {
+    let (seconds, part) = (value.div_euclid(per_second), value.rem_euclid(per_second));
+    let Some(at) = DateTime::from_timestamp(seconds, 0) else {
+        return if value < 0 { "-infinity".into() } else { "infinity".into() };
+    };
+    let mut text = at.format("%Y-%m-%d %H:%M:%S").to_string();
+    if part != 0 {
+        let digits = per_second.ilog10() as usize;
+        let fraction = format!("{part:0digits$}");
+        let _ = write!(text, ".{}", fraction.trim_end_matches('0'));
+    }
+    text
+}
+
+/// An exact number without trailing zeros.
+fn decimal(value: i128, scale: i8) -> String {
+    let scale = scale.max(0) as usize;
+    let digits = format!("{:0width$}", value.unsigned_abs(), width = scale + 1);
+    let (whole, part) = digits.split_at(digits.len() - scale);
+    let part = part.trim_end_matches('0');
+    let sign = if value < 0 { "-" } else { "" };
+    if part.is_empty() { format!("{sign}{whole}") } else { format!("{sign}{whole}.{part}") }
+}
+
+/// A float from its shortest scientific form, as PostgreSQL prints it: plain between 1e-4 and 1e15 (1e6 for float4).
+fn float(shortest: &str, digits: i32) -> String {
+    match shortest {
+        "NaN" => return "NaN".into(),
+        "inf" => return "Infinity".into(),
+        "-inf" => return "-Infinity".into(),
+        _ => {}
+    }
+    let (mantissa, exponent) = shortest.split_once('e').unwrap_or((shortest, "0"));
+    let exponent: i32 = exponent.parse().unwrap_or_default();
+    let (sign, mantissa) = mantissa.strip_prefix('-').map_or(("", mantissa), |rest| ("-", rest));
+    if !(-4..digits).contains(&exponent) {
+        let direction = if exponent < 0 { '-' } else { '+' };
+        return format!("{sign}{mantissa}e{direction}{:02}", exponent.abs());
+    }
+    let figures: String = mantissa.chars().filter(|c| *c != '.').collect();
+    if exponent < 0 {
+        return format!("{sign}0.{}{figures}", "0".repeat((-exponent - 1) as usize));
+    }
+    let point = exponent as usize + 1;
+    match figures.len() > point {
+        true => format!("{sign}{}.{}", &figures[..point], &figures[point..]),
+        false => format!("{sign}{figures:0<point$}"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn floats_are_spelled_as_postgresql_spells_them() {
+        let check = |value: f64, expected: &str| assert_eq!(float(&format!("{value:e}"), 15), expected);
+        check(0.0, "0");
+        check(-0.0, "-0");
+        check(1.0, "1");
+        check(6870.25, "6870.25");
+        check(-0.5, "-0.5");
+        check(0.0001, "0.0001");
+        check(0.00001, "1e-05");
+        check(100_000_000_000_000.0, "100000000000000");
+        check(1e15, "1e+15");
+        check(1_234_567_890_123_456.0, "1.234567890123456e+15");
+        check(f64::NAN, "NaN");
+        check(f64::NEG_INFINITY, "-Infinity");
+    }
+
+    #[test]
+    fn decimals_and_instants_have_no_trailing_zeros() {
+        assert_eq!(decimal(6_900_000_000_000, 9), "6900");
+        assert_eq!(decimal(-1_500_000_000, 9), "-1.5");
+        assert_eq!(decimal(1, 9), "0.000000001");
+        assert_eq!(instant(1_710_336_600_000_000, 1_000_000), "2024-03-13 13:30:00");
+        assert_eq!(instant(1_710_336_600_250_000, 1_000_000), "2024-03-13 13:30:00.25");
+        assert_eq!(instant(-1, 1_000_000_000), "1969-12-31 23:59:59.999999999");
+    }
+}

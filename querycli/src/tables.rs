@@ -1,0 +1,96 @@
+//! The schema `market`: files, the tables of the database, and what both have.
+
+use crate::db::{self, Db};
+use crate::error::external;
+use crate::sessions;
+use async_trait::async_trait;
+use datafusion::catalog::{SchemaProvider, TableProvider};
+use datafusion::common::{DataFusionError, Result};
+use datafusion::execution::context::SessionContext;
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+/// Everything a statement can read.
+pub struct Market {
+    /// The database, if there is one.
+    pub db: Option<Arc<Db>>,
+    /// The calendar of files' instruments, if it was named.
+    pub calendar: Option<String>,
+    /// Runs plans of our own.
+    pub context: SessionContext,
+    tables: Mutex<BTreeMap<String, Arc<dyn TableProvider>>>,
+    file_trades: Mutex<Option<Arc<dyn TableProvider>>>,
+}
+
+impl fmt::Debug for Market {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("market")
+    }
+}
+
+impl Market {
+    /// Without files yet.
+    pub fn new(db: Option<Arc<Db>>, calendar: Option<String>, context: SessionContext) -> Market {
+        Market { db, calendar, context, tables: Mutex::default(), file_trades: Mutex::default() }
+    }
+
+    fn tables(&self) -> MutexGuard<'_, BTreeMap<String, Arc<dyn TableProvider>>> {
+        self.tables.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Names a table; gives back the one that had the name.
+    pub fn put(&self, name: &str, table: Arc<dyn TableProvider>) -> Option<Arc<dyn TableProvider>> {
+        self.tables().insert(name.to_owned(), table)
+    }
+
+    /// The file that `session_ohlc` reads without a database.
+    pub fn set_file_trades(&self, table: Arc<dyn TableProvider>) {
+        *self.file_trades.lock().unwrap_or_else(PoisonError::into_inner) = Some(table);
+    }
+
+    /// See [`Market::set_file_trades`].
+    pub fn file_trades(&self) -> Option<Arc<dyn TableProvider>> {
+        self.file_trades.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+}
+
+#[async_trait]
+impl SchemaProvider for Market {
+    fn table_names(&self) -> Vec<String> {
+        let mut names: BTreeSet<String> = self.tables().keys().cloned().collect();
+        names.insert("calendars".into());
+        if let Some(db) = &self.db {
+            names.extend(db.relations.iter().cloned());
+        }
+        names.into_iter().collect()
+    }
+
+    async fn table(&self, name: &str) -> Result<Option<Arc<dyn TableProvider>>, DataFusionError> {
+        if let Some(table) = self.tables().get(name) {
+            return Ok(Some(Arc::clone(table)));
+        }
+        if name == "calendars" {
+            return sessions::calendars().map(Some);
+        }
+        match &self.db {
+            Some(db) if name == "trades" => Ok(Some(Arc::new(db::TradesTable::new(Arc::clone(db))))),
+            Some(db) if db.relations.iter().any(|relation| relation == name) => {
+                Ok(Some(Arc::new(db::PgTable::open(Arc::clone(db), name).await.map_err(external)?)))
+            }
+            _ => Ok(None),
+        }
+    }
+
+    fn register_table(&self, name: String, table: Arc<dyn TableProvider>) -> Result<Option<Arc<dyn TableProvider>>> {
+        Ok(self.put(&name, table))
+    }
+
+    fn deregister_table(&self, name: &str) -> Result<Option<Arc<dyn TableProvider>>> {
+        Ok(self.tables().remove(name))
+    }
+
+    fn table_exist(&self, name: &str) -> bool {
+        self.table_names().iter().any(|known| known == name)
+    }
+}
