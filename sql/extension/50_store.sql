@@ -16,11 +16,20 @@ CREATE FUNCTION market.correct_trade(symbol text, ts timestamptz, seq int8, pric
 LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'correct_trade';
 COMMENT ON FUNCTION market.correct_trade(text, timestamptz, int8, float8, float8, int2, int2, int4, text) IS 'Gives a trade new price, size and (where named) flags, at once and for good. True if it was there.';
 
+CREATE FUNCTION market.bust_trade(symbol text, trade_id int8, trade_date date, reason text DEFAULT NULL) RETURNS boolean
+LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'bust_trade_id';
+COMMENT ON FUNCTION market.bust_trade(text, int8, date, text) IS 'As bust_trade() by ts and seq, by the venue''s id of the trade.';
+
+CREATE FUNCTION market.correct_trade(symbol text, trade_id int8, trade_date date, price float8, size float8, flags int4 DEFAULT NULL, reason text DEFAULT NULL) RETURNS boolean
+LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'correct_trade_id';
+COMMENT ON FUNCTION market.correct_trade(text, int8, date, float8, float8, int4, text) IS 'As correct_trade() by ts and seq, by the venue''s id of the trade.';
+
 DO $$
 DECLARE f regprocedure;
 BEGIN
   FOREACH f IN ARRAY ARRAY['market.put_trades(int4, bytea)', 'market.seal(text, date)', 'market.bust_trade(text, timestamptz, int8, int2, int2, text)',
     'market.correct_trade(text, timestamptz, int8, float8, float8, int2, int2, int4, text)',
+    'market.bust_trade(text, int8, date, text)', 'market.correct_trade(text, int8, date, float8, float8, int4, text)',
     'market.add_instrument(text, text, numeric, numeric, text, text, text)']::regprocedure[] LOOP
     EXECUTE pg_catalog.format('REVOKE ALL ON FUNCTION %s FROM PUBLIC', f);
     EXECUTE pg_catalog.format('GRANT EXECUTE ON FUNCTION %s TO market_writer', f);

@@ -251,9 +251,13 @@ impl<'a> TradeFold<'a> {
         }
     }
 
-    fn block(&mut self, payload: Datum) {
+    fn block(&mut self, part: &read::Sealed) {
+        let near = |range: &std::ops::Range<Nanos>| part.from < range.end && part.till > range.start;
+        if !near(&self.wanted.plain) && !near(&self.wanted.flagged) && !self.overlay.hits_before(part.till) {
+            return;
+        }
         // SAFETY: the datum lives until the row's closure returns, and so does `loaded`.
-        let mut loaded = unsafe { Loaded::fetch(payload, false, Some(&self.wanted)) };
+        let mut loaded = unsafe { Loaded::fetch(part.payload, false, Some(&self.wanted)) };
         for page in 0..loaded.header.pages.len() {
             let p = &loaded.header.pages[page];
             if self.overlay.hits(p.last) {
@@ -313,9 +317,7 @@ fn bars_of(
         states.insert(session.trade_date, State::Provisional);
         if source != Source::Trades {
             let mut fold = TradeFold::new(session, request, &rows, core);
-            read::each_block(c, instrument, session.trade_date, session.trade_date, &mut |_, payload| {
-                fold.block(payload)
-            });
+            read::each_block(c, instrument, session.trade_date, session.trade_date, &mut |part| fold.block(part));
             let mut bars = Vec::new();
             core = fold.finish(&mut bars);
             assembly.touched.insert(session.trade_date, bars);
@@ -377,12 +379,12 @@ fn from_trades<'a>(
             next += 1;
         }
     };
-    read::each_block(c, instrument, first, last, &mut |date, payload| {
-        open_until(date, &mut current, &mut spare, assembly);
+    read::each_block(c, instrument, first, last, &mut |part| {
+        open_until(part.trade_date, &mut current, &mut spare, assembly);
         if let Some((at, fold)) = &mut current
-            && sessions[*at].trade_date == date
+            && sessions[*at].trade_date == part.trade_date
         {
-            fold.block(payload);
+            fold.block(part);
         }
     });
     open_until(TradeDate(i32::MAX), &mut current, &mut spare, assembly);

@@ -59,11 +59,17 @@ pub fn live_rows(c: &Conn, instrument: i32, from: Nanos, till: Nanos) -> LiveRow
     if rows.ops.contains(&Op::Trade) {
         let corrections = read_corrections(c, Mode::SameSnapshot, instrument, from, till);
         for i in 0..if corrections.is_empty() { 0 } else { rows.len() } {
-            let at = corrections.after(rows.trades.key(i));
-            if rows.ops[i] == Op::Trade && at > 0 && corrections.trades.key(at - 1) == rows.trades.key(i) {
-                rows.ops[i] = corrections.ops[at - 1];
-                let new = corrections.trades.get(at - 1);
-                (rows.trades.price[i], rows.trades.size[i], rows.trades.flags[i]) = (new.price, new.size, new.flags);
+            if rows.ops[i] != Op::Trade {
+                continue;
+            }
+            let reported = rows.trades.get(i);
+            match corrections.get(reported.key()).map(|change| change.apply(reported)) {
+                None => {}
+                Some(None) => rows.ops[i] = Op::Bust,
+                Some(Some(now)) => {
+                    rows.ops[i] = Op::Correction;
+                    (rows.trades.price[i], rows.trades.size[i], rows.trades.flags[i]) = (now.price, now.size, now.flags);
+                }
             }
         }
     }
@@ -75,21 +81,40 @@ pub fn rows_of_session(rows: &LiveRows, session: &Session<'_>) -> std::ops::Rang
     rows.trades.lower_bound(session.from)..rows.trades.lower_bound(session.till)
 }
 
-/// Streams the sealed parts of trade dates `first..=last`, ordered by trade date and first key: date, last key, payload.
+/// A sealed part, not fetched yet.
+pub struct Sealed {
+    /// Its trade date.
+    pub trade_date: TradeDate,
+    /// First instant of its first microsecond.
+    pub from: Nanos,
+    /// First instant after its last microsecond.
+    pub till: Nanos,
+    /// The block; alive until the closure returns.
+    pub payload: Datum,
+}
+
+/// Streams the sealed parts of trade dates `first..=last`, ordered by trade date and first key.
 pub fn each_block(
     c: &Conn,
     instrument: &Instrument,
     first: TradeDate,
     last: TradeDate,
-    each: &mut dyn FnMut(TradeDate, Datum),
+    each: &mut dyn FnMut(&Sealed),
 ) {
     c.run(
         Mode::SameSnapshot,
         &BLOCKS,
-        c"SELECT trade_date, payload FROM market.trade_blocks WHERE instrument_id = $1 AND trade_date BETWEEN $2 AND $3
+        c"SELECT trade_date, first_ts, last_ts, payload FROM market.trade_blocks WHERE instrument_id = $1 AND trade_date BETWEEN $2 AND $3
           ORDER BY trade_date, first_ts, first_ns, first_seq, first_sub",
         &[Arg::int4(instrument.id), Arg::date(time::pg_days(first)), Arg::date(time::pg_days(last))],
-        &mut |v, _| each(time::trade_date(v[0].value() as i32), v[1]),
+        &mut |v, _| {
+            each(&Sealed {
+                trade_date: time::trade_date(v[0].value() as i32),
+                from: time::nanos_clamped(v[1].value() as i64),
+                till: time::nanos_clamped(v[2].value() as i64).saturating_add(1000),
+                payload: v[3],
+            })
+        },
     );
 }
 
@@ -154,6 +179,11 @@ impl<'r> Overlay<'r> {
     /// For the live rows `range` of a session.
     pub fn new(rows: &'r LiveRows, range: std::ops::Range<usize>) -> Overlay<'r> {
         Overlay { rows, next: range.start, end: range.end, page: Trades::new(), merged: Trades::new() }
+    }
+
+    /// Whether a live row falls on something that ends before this instant.
+    pub fn hits_before(&self, till: Nanos) -> bool {
+        self.next < self.end && self.rows.trades.ts[self.next] < till
     }
 
     /// Whether a live row falls on a page that ends with this key.

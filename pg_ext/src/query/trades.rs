@@ -31,9 +31,12 @@ pub fn read_trades(c: &Conn, instrument: &Instrument, from: Nanos, till: Nanos, 
             each(&trades.slice(range));
         }
     };
-    read::each_block(c, instrument, first, last, &mut |_, payload| {
+    read::each_block(c, instrument, first, last, &mut |part| {
+        if (part.from >= till || part.till <= from) && !overlay.hits_before(part.till) {
+            return;
+        }
         // SAFETY: the datum lives until the closure returns, and so does `loaded`.
-        let mut loaded = unsafe { Loaded::fetch(payload, false, None) };
+        let mut loaded = unsafe { Loaded::fetch(part.payload, true, None) };
         for at in 0..loaded.header.pages.len() {
             let p = &loaded.header.pages[at];
             if overlay.hits(p.last) {

@@ -1,7 +1,7 @@
 //! `verify_bars`: what is stored beside the trades, made again of the trades.
 
 use crate::error::OrRaise;
-use crate::fmgr::{Bytes, Rows, arg, arg_text, null, text, varlena};
+use crate::fmgr::{Bytes, Rows, arg, arg_text, float8_of, null, text, varlena};
 use crate::instrument::{self, Instrument};
 use crate::spi::{self, Arg, Conn, Mode};
 use crate::store::decimal;
@@ -166,13 +166,17 @@ fn check_summaries(
     c.run(
         Mode::SameSnapshot,
         &SUMMARIES,
-        c"SELECT segment, coalesce(open::text, '-') || ' ' || coalesce(high::text, '-') || ' ' || coalesce(low::text, '-') || ' '
-                 || coalesce(close::text, '-') || ' volume ' || pg_catalog.trim_scale(volume) || ' notional ' || pg_catalog.trim_scale(notional)
-                 || ' trades ' || trades || ' priced ' || priced || ' digest ' || digest
+        c"SELECT segment, ' volume ' || pg_catalog.trim_scale(volume) || ' notional ' || pg_catalog.trim_scale(notional)
+                 || ' trades ' || trades || ' priced ' || priced || ' digest ' || digest, open, high, low, close
           FROM market.session_bars WHERE instrument_id = $1 AND trade_date = $2 ORDER BY segment",
         &key_args(instrument, session.trade_date),
-        // SAFETY: text, NOT NULL.
-        &mut |v, _| stored.push(unsafe { (text(v[0]), text(v[1])) }),
+        &mut |v, nulls| {
+            // not as PostgreSQL prints them: it writes 1e-05 where we write 0.00001
+            let price = |i: usize| if nulls[i] { "-".to_owned() } else { float8_of(v[i]).to_string() };
+            let prices = [2, 3, 4, 5].map(price).join(" ");
+            // SAFETY: text, NOT NULL.
+            stored.push(unsafe { (text(v[0]), prices + &text(v[1])) });
+        },
     );
     for bar in expected {
         let name = bar.segment.name();

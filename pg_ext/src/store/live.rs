@@ -2,10 +2,11 @@
 
 use crate::error::OrRaise;
 use crate::fmgr::float8_of;
-use crate::spi::{Arg, Conn, Mode};
+use crate::spi::{Arg, Conn, Mode, PlanCell};
 use crate::{plans, time};
-use market::{LiveRows, NONE_I64, Nanos, Op, Trade, money};
+use market::{Key, LiveRows, NONE_I64, Nanos, Op, Trade, Trades, money};
 use pgrx::pg_sys::Datum;
+use std::ffi::CStr;
 
 plans!(LIVE, TAKE, CORRECTIONS);
 
@@ -31,7 +32,17 @@ fn micros_range(from: Nanos, till: Nanos) -> [Arg; 2] {
     [Arg::timestamptz(time::micros_floor(from)), Arg::timestamptz(time::micros_floor(till))]
 }
 
-fn keep(rows: &mut LiveRows, from: Nanos, till: Nanos) {
+fn fetch(
+    c: &Conn,
+    mode: Mode,
+    cell: &'static PlanCell,
+    sql: &CStr,
+    instrument: i32,
+    (from, till): (Nanos, Nanos),
+) -> LiveRows {
+    let mut rows = LiveRows::default();
+    let [a, z] = micros_range(from, till);
+    c.run(mode, cell, sql, &[Arg::int4(instrument), a, z], &mut |v, nulls| push_row(&mut rows, v, nulls));
     let outside = |ts: Nanos| ts < from || ts >= till;
     if rows.trades.ts.iter().any(|&ts| outside(ts)) {
         let mut kept = LiveRows::default();
@@ -40,57 +51,154 @@ fn keep(rows: &mut LiveRows, from: Nanos, till: Nanos) {
                 kept.push(rows.trades.get(i), rows.ops[i]);
             }
         }
-        *rows = kept;
+        rows = kept;
     }
-    rows.settle();
+    rows
+}
+
+/// The live rows of an instrument with `from <= ts < till` as they lie in the table.
+fn read_rows(c: &Conn, mode: Mode, instrument: i32, from: Nanos, till: Nanos) -> LiveRows {
+    let sql = c"SELECT ts, ns, seq, sub, price, size, flags, cond, ts_recv, trade_id, op FROM market.live_trades
+                WHERE instrument_id = $1 AND ts >= $2 AND ts <= $3";
+    fetch(c, mode, &LIVE, sql, instrument, (from, till))
 }
 
 /// The live rows of an instrument with `from <= ts < till`, settled.
 pub fn read_live(c: &Conn, mode: Mode, instrument: i32, from: Nanos, till: Nanos) -> LiveRows {
-    let mut rows = LiveRows::default();
-    let [a, z] = micros_range(from, till);
-    c.run(
-        mode,
-        &LIVE,
-        c"SELECT ts, ns, seq, sub, price, size, flags, cond, ts_recv, trade_id, op FROM market.live_trades
-          WHERE instrument_id = $1 AND ts >= $2 AND ts <= $3",
-        &[Arg::int4(instrument), a, z],
-        &mut |v, nulls| push_row(&mut rows, v, nulls),
-    );
-    keep(&mut rows, from, till);
+    let mut rows = read_rows(c, mode, instrument, from, till);
+    rows.settle();
     rows
 }
 
-/// Deletes the live rows of a storage window and returns them, settled. Windows begin and end on whole microseconds.
-pub fn take_live(c: &Conn, instrument: i32, from: Nanos, till: Nanos) -> LiveRows {
-    let mut rows = LiveRows::default();
-    let [a, z] = micros_range(from, till);
-    c.run(
-        Mode::Fresh,
-        &TAKE,
-        c"DELETE FROM market.live_trades WHERE instrument_id = $1 AND ts >= $2 AND ts < $3
-          RETURNING ts, ns, seq, sub, price, size, flags, cond, ts_recv, trade_id, op",
-        &[Arg::int4(instrument), a, z],
-        &mut |v, nulls| push_row(&mut rows, v, nulls),
-    );
-    keep(&mut rows, from, till);
-    rows
+/// Live rows taken apart. Settling them together would lose a trade behind the mark that corrects it.
+pub struct Taken {
+    /// Trades, one an identity, in order.
+    pub trades: Trades,
+    /// Trades whose identity came more than once, with other content than the one that counts.
+    pub conflicts: Vec<Trade>,
+    /// Tombstones and corrections, one an identity, in order.
+    pub marks: LiveRows,
+    /// How many rows there were.
+    pub rows: usize,
 }
 
-/// Busts and corrections of an instrument in a window, the last word on each identity, settled.
-pub fn read_corrections(c: &Conn, mode: Mode, instrument: i32, from: Nanos, till: Nanos) -> LiveRows {
-    let mut rows = LiveRows::default();
+fn take_apart(rows: LiveRows) -> Taken {
+    let n = rows.len();
+    let (mut trades, mut marks) = (LiveRows::default(), LiveRows::default());
+    for i in 0..n {
+        let side = if rows.ops[i] == Op::Trade { &mut trades } else { &mut marks };
+        side.push(rows.trades.get(i), rows.ops[i]);
+    }
+    marks.settle();
+    let mut conflicts = Vec::new();
+    let all = if trades.trades.is_strictly_sorted() { None } else { Some(trades.trades.clone()) };
+    trades.settle();
+    if let Some(all) = all.filter(|all| all.len() > trades.len()) {
+        for t in all.iter() {
+            if find(&trades.trades, t.key()).is_some_and(|at| trades.trades.get(at) != t) {
+                conflicts.push(t);
+            }
+        }
+    }
+    Taken { trades: trades.trades, conflicts, marks, rows: n }
+}
+
+/// The live rows of an instrument with `from <= ts < till`, taken apart.
+pub fn read_apart(c: &Conn, mode: Mode, instrument: i32, from: Nanos, till: Nanos) -> Taken {
+    take_apart(read_rows(c, mode, instrument, from, till))
+}
+
+/// Deletes the live rows of a storage window and returns them. Windows begin and end on whole microseconds.
+pub fn take_live(c: &Conn, instrument: i32, from: Nanos, till: Nanos) -> Taken {
+    let sql = c"DELETE FROM market.live_trades WHERE instrument_id = $1 AND ts >= $2 AND ts < $3
+                RETURNING ts, ns, seq, sub, price, size, flags, cond, ts_recv, trade_id, op";
+    take_apart(fetch(c, Mode::Fresh, &TAKE, sql, instrument, (from, till)))
+}
+
+/// Where an identity is in sorted trades.
+pub fn find(trades: &Trades, key: Key) -> Option<usize> {
+    let mut at = trades.lower_bound(key.ts);
+    while at < trades.len() && trades.key(at) < key {
+        at += 1;
+    }
+    (at < trades.len() && trades.key(at) == key).then_some(at)
+}
+
+/// What the venue did to a trade after it was reported.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Change {
+    /// It is no trade.
+    Bust,
+    /// It has this content; the rest stays as it was reported.
+    Replace {
+        /// New price, in 1e-9.
+        price: i64,
+        /// New size, in 1e-9.
+        size: i64,
+        /// New flags; `None` keeps the reported ones.
+        flags: Option<u32>,
+    },
+}
+
+impl Change {
+    /// The trade as it is now; `None` if it was busted.
+    pub fn apply(self, reported: Trade) -> Option<Trade> {
+        match self {
+            Change::Bust => None,
+            Change::Replace { price, size, flags } => {
+                Some(Trade { price, size, flags: flags.unwrap_or(reported.flags), ..reported })
+            }
+        }
+    }
+}
+
+/// The last word on each corrected identity of a window, in order.
+#[derive(Default)]
+pub struct Corrections {
+    /// Identity and what became of it.
+    pub all: Vec<(Key, Change)>,
+}
+
+impl Corrections {
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.all.is_empty()
+    }
+
+    /// What became of an identity.
+    pub fn get(&self, key: Key) -> Option<Change> {
+        self.all.binary_search_by_key(&key, |(k, _)| *k).ok().map(|at| self.all[at].1)
+    }
+}
+
+/// Busts and corrections of an instrument with `from <= ts < till`.
+pub fn read_corrections(c: &Conn, mode: Mode, instrument: i32, from: Nanos, till: Nanos) -> Corrections {
+    let mut found = Corrections::default();
     let [a, z] = micros_range(from, till);
     c.run(
         mode,
         &CORRECTIONS,
-        c"SELECT DISTINCT ON (ts, ns, seq, sub) ts, ns, seq, sub, coalesce(new_price, 0), coalesce(new_size, 0), coalesce(new_flags, 0), 0,
-                 NULL::timestamptz, NULL::int8, CASE action WHEN 'bust' THEN 'b' ELSE 'c' END::\"char\"
+        c"SELECT DISTINCT ON (ts, ns, seq, sub) ts, ns, seq, sub, action = 'bust', new_price, new_size, new_flags
           FROM market.trade_corrections WHERE instrument_id = $1 AND ts >= $2 AND ts <= $3
           ORDER BY ts, ns, seq, sub, id DESC",
         &[Arg::int4(instrument), a, z],
-        &mut |v, nulls| push_row(&mut rows, v, nulls),
+        &mut |v, nulls| {
+            let ts = time::nanos(v[0].value() as i64).saturating_add(i64::from(v[1].value() as i16));
+            if ts < from || ts >= till {
+                return;
+            }
+            let key = Key { ts, seq: v[2].value() as i64, sub: i32::from(v[3].value() as i16) };
+            let change = if v[4].value() as u8 != 0 || nulls[5] || nulls[6] {
+                Change::Bust
+            } else {
+                Change::Replace {
+                    price: money::price_from_f64(float8_of(v[5])).or_raise(),
+                    size: money::size_from_f64(float8_of(v[6])).or_raise(),
+                    flags: (!nulls[7]).then(|| v[7].value() as u32),
+                }
+            };
+            found.all.push((key, change));
+        },
     );
-    keep(&mut rows, from, till);
-    rows
+    found
 }

@@ -1,11 +1,12 @@
 //! The sealed parts of one session: read, merged into, rewritten where they changed.
 
+use super::live::{Corrections, find};
 use crate::error::OrRaise;
 use crate::fmgr::Bytes;
 use crate::spi::{Arg, Conn, Mode};
 use crate::{plans, time};
 use market::block::{self, PART};
-use market::{Key, LiveRows, Merge, Op, Trade, TradeDate, Trades};
+use market::{Key, Merge, Trade, TradeDate, Trades};
 use pgrx::pg_sys;
 
 plans!(READ, INSERT, UPDATE, DELETE);
@@ -95,15 +96,28 @@ impl Parts {
     }
 
     /// Applies busts and corrections; returns how many changed a trade.
-    pub fn correct(&mut self, corrections: &LiveRows) -> usize {
+    pub fn correct(&mut self, corrections: &Corrections) -> usize {
         let mut hits = 0;
-        for i in 0..corrections.len() {
-            let (new, op) = (corrections.trades.get(i), corrections.ops[i]);
-            for part in &mut self.all {
-                if let Some(at) = find(&part.trades, new.key()) {
-                    hits += usize::from(apply(part, at, new, op));
-                    break;
+        for part in &mut self.all {
+            let (Some(first), Some(last)) = (key_at(&part.trades, 0), key_at(&part.trades, part.trades.len().wrapping_sub(1))) else { continue };
+            let from = corrections.all.partition_point(|(key, _)| *key < first);
+            let mut gone = Vec::new();
+            for (key, change) in corrections.all[from..].iter().take_while(|(key, _)| *key <= last) {
+                let Some(at) = find(&part.trades, *key) else { continue };
+                let old = part.trades.get(at);
+                match change.apply(old) {
+                    Some(new) if new == old => continue,
+                    Some(new) => {
+                        (part.trades.price[at], part.trades.size[at]) = (new.price, new.size);
+                        part.trades.flags[at] = new.flags;
+                    }
+                    None => gone.push(at),
                 }
+                part.changed = true;
+                hits += 1;
+            }
+            if !gone.is_empty() {
+                part.trades = without(&part.trades, &gone);
             }
         }
         self.all.retain(|p| p.stored || !p.trades.is_empty());
@@ -206,31 +220,18 @@ pub fn write_part(
     payload.free();
 }
 
-fn find(trades: &Trades, key: Key) -> Option<usize> {
-    let mut at = trades.lower_bound(key.ts);
-    while at < trades.len() && trades.key(at) < key {
-        at += 1;
-    }
-    (at < trades.len() && trades.key(at) == key).then_some(at)
+fn key_at(trades: &Trades, at: usize) -> Option<Key> {
+    (at < trades.len()).then(|| trades.key(at))
 }
 
-fn apply(part: &mut Part, at: usize, new: Trade, op: Op) -> bool {
-    let old = part.trades.get(at);
-    let replacement = match op {
-        Op::Bust => None,
-        // the rest of the trade stays as it was reported
-        Op::Correction | Op::Trade => Some(Trade { price: new.price, size: new.size, flags: new.flags, ..old }),
-    };
-    if replacement == Some(old) {
-        return false;
+/// The trades but those at these places, which are in order.
+fn without(trades: &Trades, gone: &[usize]) -> Trades {
+    let mut kept = Trades::with_capacity(trades.len());
+    let mut from = 0;
+    for &at in gone {
+        kept.append_range(trades, from..at);
+        from = at + 1;
     }
-    let mut trades = Trades::with_capacity(part.trades.len());
-    trades.append_range(&part.trades, 0..at);
-    if let Some(trade) = replacement {
-        trades.push(trade);
-    }
-    trades.append_range(&part.trades, at + 1..part.trades.len());
-    part.trades = trades;
-    part.changed = true;
-    true
+    kept.append_range(trades, from..trades.len());
+    kept
 }

@@ -1,7 +1,8 @@
 //! `put_trades`: a packed session into the store, once however often it is sent.
 
+use super::live::{Change, Corrections};
 use super::parts::{self, Parts};
-use super::session::{Summary, rewrite, sealed};
+use super::session::{Summary, finish_state, rewrite, sealed};
 use super::{invalid, live, lock_session, require_read_committed};
 use crate::error::{OrRaise, raise_with};
 use crate::fmgr::{Bytes, arg};
@@ -139,7 +140,8 @@ fn store(
     for trades in &checked.trades {
         summary.push(trades);
     }
-    if before.as_ref().is_some_and(|b| b.digest == summary.digest()) {
+    if let Some(before) = before.as_ref().filter(|b| b.digest == summary.digest()) {
+        finish_state(c, instrument.id, &instrument.calendar, session, before);
         return (0, total as i64, 0);
     }
     if before.is_none() && corrections.is_empty() {
@@ -182,16 +184,14 @@ fn store(
 
 /// The trades that corrections leave to merge, and how many they settle: a busted identity stays away, a corrected one
 /// that is stored stays as corrected.
-fn split_corrected(trades: &Trades, corrections: &market::LiveRows, stored: &Parts) -> (Trades, usize) {
+pub fn split_corrected(trades: &Trades, corrections: &Corrections, stored: &Parts) -> (Trades, usize) {
     if corrections.is_empty() {
         return (trades.clone(), 0);
     }
     let mut news = Trades::with_capacity(trades.len());
     for t in trades.iter() {
-        let at = corrections.after(t.key());
-        let op = (at > 0 && corrections.trades.key(at - 1) == t.key()).then(|| corrections.ops[at - 1]);
-        match op {
-            Some(market::Op::Bust) => {}
+        match corrections.get(t.key()) {
+            Some(Change::Bust) => {}
             Some(_) if stored.get(t.key()).is_some() => {}
             _ => news.push(t),
         }

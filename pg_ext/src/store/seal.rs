@@ -1,14 +1,15 @@
 //! `seal`: the live rows of a session into its blocks.
 
+use super::live::{Change, Corrections, Taken};
 use super::parts::Parts;
-use super::put::{dead_letters, ensure_partitions};
-use super::session::{rewrite, sealed};
-use super::{live, lock_session, require_read_committed};
+use super::put::{dead_letters, ensure_partitions, split_corrected};
+use super::session::{finish_state, rewrite, sealed};
+use super::{correct, live, lock_session, require_read_committed};
 use crate::error::{OrRaise, raise_with};
 use crate::fmgr::{arg, arg_text, int8};
 use crate::spi::{self, Conn, Mode};
 use crate::{instrument, time, v1};
-use market::{LiveRows, Op, Session, Trades};
+use market::{Op, Session, Trades};
 use pgrx::pg_sys::{Datum, FunctionCallInfo};
 use pgrx::prelude::*;
 
@@ -37,33 +38,65 @@ pub unsafe extern "C-unwind" fn seal(fc: FunctionCallInfo) -> Datum {
 
 /// Packs the live rows of a session under its lock: merges trades, applies busts and corrections, rewrites what changed.
 pub fn seal_session(c: &Conn, instrument: &instrument::Instrument, session: &Session<'_>) -> i64 {
-    let rows = live::take_live(c, instrument.id, session.from, session.till);
-    if rows.is_empty() {
+    let taken = live::take_live(c, instrument.id, session.from, session.till);
+    let before = sealed(c, instrument.id, session);
+    if taken.rows == 0 {
+        if let Some(before) = &before {
+            finish_state(c, instrument.id, &instrument.calendar, session, before);
+        }
         return 0;
     }
-    let before = sealed(c, instrument.id, session);
-    let corrections = live::read_corrections(c, Mode::Fresh, instrument.id, session.from, session.till);
+    let mut corrections = live::read_corrections(c, Mode::Fresh, instrument.id, session.from, session.till);
     let mut parts = Parts::read(c, Mode::Fresh, instrument.id, session.trade_date);
+    if keep_marks(c, instrument.id, &taken, &corrections) {
+        corrections = live::read_corrections(c, Mode::Fresh, instrument.id, session.from, session.till);
+    }
+    let (mut news, _) = split_corrected(&taken.trades, &corrections, &parts);
+    news = with_marked(news, &taken, &corrections, &parts);
     ensure_partitions(c, session);
-    let done = parts.merge(&trades_of(&rows, &corrections));
+    let done = parts.merge(&news);
     let corrected = parts.correct(&corrections);
     if done.added + corrected > 0 {
         rewrite(c, instrument.id, &instrument.calendar, session, &mut parts, before.as_ref());
+    } else if let Some(before) = &before {
+        finish_state(c, instrument.id, &instrument.calendar, session, before);
     }
     dead_letters(c, instrument.id, "seal", &done.conflicts);
-    rows.len() as i64
+    dead_letters(c, instrument.id, "seal", &taken.conflicts);
+    taken.rows as i64
 }
 
-/// The rows that may become trades: a busted identity never does, and a tombstone alone is none.
-fn trades_of(rows: &LiveRows, corrections: &LiveRows) -> Trades {
-    let mut trades = Trades::with_capacity(rows.len());
-    for i in 0..rows.len() {
-        let trade = rows.trades.get(i);
-        let at = corrections.after(trade.key());
-        let corrected = at > 0 && corrections.trades.key(at - 1) == trade.key();
-        if rows.ops[i] == Op::Trade && !(corrected && corrections.ops[at - 1] == Op::Bust) {
-            trades.push(trade);
+/// Writes marks that came as rows, not by `bust_trade` or `correct_trade`, into the log, so that they outlive their rows;
+/// whether there were any.
+fn keep_marks(c: &Conn, instrument: i32, taken: &Taken, corrections: &Corrections) -> bool {
+    let mut any = false;
+    for i in 0..taken.marks.len() {
+        let mark = taken.marks.trades.get(i);
+        let change = match taken.marks.ops[i] {
+            Op::Correction => Change::Replace { price: mark.price, size: mark.size, flags: Some(mark.flags) },
+            _ => Change::Bust,
+        };
+        if corrections.get(mark.key()).is_some_and(|known| known.apply(mark) == change.apply(mark)) {
+            continue;
+        }
+        correct::log(c, instrument, mark.key(), None, change, Some("came as a row of live_trades"));
+        any = true;
+    }
+    any
+}
+
+/// A correction that is a row shows its content though no trade is under it; sealed, it still does.
+fn with_marked(mut news: Trades, taken: &Taken, corrections: &Corrections, stored: &Parts) -> Trades {
+    let before = news.len();
+    for i in (0..taken.marks.len()).filter(|&i| taken.marks.ops[i] == Op::Correction) {
+        let mark = taken.marks.trades.get(i);
+        let missing = stored.get(mark.key()).is_none() && live::find(&taken.trades, mark.key()).is_none();
+        if missing && corrections.get(mark.key()) != Some(Change::Bust) {
+            news.push(mark);
         }
     }
-    trades
+    if news.len() > before {
+        news.sort_by_key();
+    }
+    news
 }

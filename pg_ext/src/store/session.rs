@@ -12,7 +12,7 @@ use market::ohlc::{SegmentBar, SessionFold};
 use market::{Calendar, Segments, Session, Timeframe, Trades, money};
 use pgrx::pg_sys;
 
-plans!(STATE, UPDATE_BARS, INSERT_BARS, DELETE_BARS, CLEAR, INSERT_SUMMARY);
+plans!(STATE, FINAL, UPDATE_BARS, INSERT_BARS, DELETE_BARS, CLEAR, INSERT_SUMMARY);
 
 /// What is known of a session that was sealed before.
 pub struct Sealed {
@@ -43,6 +43,23 @@ pub fn sealed(c: &Conn, instrument: i32, session: &Session<'_>) -> Option<Sealed
         },
     );
     found
+}
+
+/// Whether the session's close and the calendar's grace have passed.
+fn is_over(calendar: &Calendar, session: &Session<'_>) -> bool {
+    let over = session.close(Segments::ETH).unwrap_or(session.till).saturating_add(calendar.grace());
+    // SAFETY: reads the transaction's start.
+    time::nanos_clamped(unsafe { pg_sys::GetCurrentTransactionStartTimestamp() }) >= over
+}
+
+/// Makes a session final that was sealed while it ran and has nothing to add now that it is over.
+pub fn finish_state(c: &Conn, instrument: i32, calendar: &Calendar, session: &Session<'_>, before: &Sealed) {
+    if before.final_ || !is_over(calendar, session) {
+        return;
+    }
+    let sql = c"UPDATE market.session_bars SET state = 'final', sealed_at = pg_catalog.now()
+                WHERE instrument_id = $1 AND trade_date = $2 AND state = 'provisional'";
+    c.execute(Mode::Fresh, &FINAL, sql, &[Arg::int4(instrument), Arg::date(time::pg_days(session.trade_date))]);
 }
 
 /// Builds what stands beside the blocks, page by page in order.
@@ -105,14 +122,11 @@ impl<'s> Summary<'s> {
                 &key,
             );
         }
-        let over = session.close(Segments::ETH).unwrap_or(session.till).saturating_add(calendar.grace());
-        // SAFETY: reads the transaction's start.
-        let now = time::nanos_clamped(unsafe { pg_sys::GetCurrentTransactionStartTimestamp() });
         let revision = before.map_or(0, |b| b.revision + i32::from(b.final_ && b.digest != digest));
         let state = match before {
             Some(b) if b.final_ && revision > 0 => "revised",
             Some(b) if b.final_ => "final",
-            _ if now >= over => "final",
+            _ if is_over(calendar, session) => "final",
             _ => "provisional",
         };
         for SegmentBar { segment, opens_at, closes_at, bar } in market::ohlc::summaries(session, &minutes) {
