@@ -261,10 +261,10 @@ fn write(all: &[Bars], many: bool, schema: SchemaRef) -> Result<RecordBatch> {
         Arc::new(Float64Array::from_iter_values(each().map(|(_, b)| money::volume_to_f64(b.bar.volume)))),
         Arc::new(Int64Array::from_iter_values(each().map(|(_, b)| b.bar.trades))),
         Arc::new(Float64Array::from_iter(each().map(|(_, b)| b.bar.vwap()))),
-        Arc::new(StringArray::from_iter_values(each().map(state))),
+        Arc::new(StringArray::from(each().map(state).collect::<Vec<String>>())),
     ];
     if many {
-        columns.insert(0, Arc::new(StringArray::from_iter_values(each().map(|(found, _)| &found.symbol))));
+        columns.insert(0, Arc::new(StringArray::from(each().map(|(found, _)| found.symbol.as_str()).collect::<Vec<&str>>())));
     }
     RecordBatch::try_new(schema, columns).map_err(|error| Error::world(error.to_string(), ""))
 }

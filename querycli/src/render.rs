@@ -67,8 +67,13 @@ impl Rows {
         self.schema.fields().iter().map(|field| field.name().as_str()).collect()
     }
 
+    /// Names as PostgreSQL gives them: a call without a name of its own is called like its function.
+    fn headings(&self) -> Vec<&str> {
+        self.names().into_iter().map(heading).collect()
+    }
+
     fn table(&self) -> String {
-        let (names, rows) = (self.names(), self.texts());
+        let (names, rows) = (self.headings(), self.texts());
         let right: Vec<bool> = self.schema.fields().iter().map(|field| field.data_type().is_numeric()).collect();
         let length = |text: &str| text.chars().count();
         let mut widths: Vec<usize> = names.iter().map(|name| length(name)).collect();
@@ -102,7 +107,7 @@ impl Rows {
             true => format!("\"{}\"", text.replace('"', "\"\"")),
             false => text.to_owned(),
         };
-        let mut out = self.names().into_iter().map(quoted).collect::<Vec<_>>().join(",");
+        let mut out = self.headings().into_iter().map(quoted).collect::<Vec<_>>().join(",");
         out.push('\n');
         for row in self.texts() {
             let cells: Vec<String> = row.iter().map(|value| value.as_deref().map_or_else(String::new, quoted)).collect();
@@ -128,6 +133,24 @@ impl Rows {
         out.push_str("\n]\n");
         out
     }
+}
+
+/// `f` of `f(...)`, if all of the name is one call.
+fn heading(name: &str) -> &str {
+    let Some((function, rest)) = name.split_once('(') else { return name };
+    let mut depth = 1usize;
+    for (at, c) in rest.char_indices() {
+        depth = match c {
+            '(' => depth + 1,
+            ')' => depth - 1,
+            _ => depth,
+        };
+        if depth == 0 {
+            let word = function.chars().all(|c| c.is_ascii_alphanumeric() || c == '_');
+            return if word && at + 1 == rest.len() { function } else { name };
+        }
+    }
+    name
 }
 
 fn json_text(text: &str) -> String {
@@ -275,6 +298,14 @@ mod tests {
         check(1_234_567_890_123_456.0, "1.234567890123456e+15");
         check(f64::NAN, "NaN");
         check(f64::NEG_INFINITY, "-Infinity");
+    }
+
+    #[test]
+    fn a_call_is_called_like_its_function() {
+        assert_eq!(heading("count(*)"), "count");
+        assert_eq!(heading("is_open(to_date(x),y)"), "is_open");
+        assert_eq!(heading("a(x) + b(y)"), "a(x) + b(y)");
+        assert_eq!(heading("price"), "price");
     }
 
     #[test]
