@@ -21,7 +21,8 @@ macro_rules! v1 {
 /// `fc` is the call's own, with more than `i` arguments.
 #[inline]
 pub unsafe fn arg(fc: FunctionCallInfo, i: usize) -> Datum {
-    (&(*fc).args.as_slice(i + 1))[i].value
+    let args = (*fc).args.as_slice(i + 1);
+    args[i].value
 }
 
 /// Whether argument `i` is NULL.
@@ -30,7 +31,8 @@ pub unsafe fn arg(fc: FunctionCallInfo, i: usize) -> Datum {
 /// As for `arg`.
 #[inline]
 pub unsafe fn arg_is_null(fc: FunctionCallInfo, i: usize) -> bool {
-    (&(*fc).args.as_slice(i + 1))[i].isnull
+    let args = (*fc).args.as_slice(i + 1);
+    args[i].isnull
 }
 
 /// Argument `i`, or `None` for NULL.

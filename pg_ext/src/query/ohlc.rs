@@ -307,10 +307,10 @@ fn bars_of(
         touched: HashMap::new(),
         answer: Answer::new(calendar, request.clone()),
     };
-    if request.fill == Fill::Previous {
-        if let Some(close) = close_before(c, instrument, request, first, source) {
-            assembly.answer.set_previous(close);
-        }
+    if request.fill == Fill::Previous
+        && let Some(close) = close_before(c, instrument, request, first, source)
+    {
+        assembly.answer.set_previous(close);
     }
     let mut core = Core::new();
     for session in sessions.iter().filter(|s| !read::rows_of_session(&rows, s).is_empty()) {

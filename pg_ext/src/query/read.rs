@@ -68,7 +68,8 @@ pub fn live_rows(c: &Conn, instrument: i32, from: Nanos, till: Nanos) -> LiveRow
                 Some(None) => rows.ops[i] = Op::Bust,
                 Some(Some(now)) => {
                     rows.ops[i] = Op::Correction;
-                    (rows.trades.price[i], rows.trades.size[i], rows.trades.flags[i]) = (now.price, now.size, now.flags);
+                    (rows.trades.price[i], rows.trades.size[i], rows.trades.flags[i]) =
+                        (now.price, now.size, now.flags);
                 }
             }
         }
@@ -94,13 +95,7 @@ pub struct Sealed {
 }
 
 /// Streams the sealed parts of trade dates `first..=last`, ordered by trade date and first key.
-pub fn each_block(
-    c: &Conn,
-    instrument: &Instrument,
-    first: TradeDate,
-    last: TradeDate,
-    each: &mut dyn FnMut(&Sealed),
-) {
+pub fn each_block(c: &Conn, instrument: &Instrument, first: TradeDate, last: TradeDate, each: &mut dyn FnMut(&Sealed)) {
     c.run(
         Mode::SameSnapshot,
         &BLOCKS,

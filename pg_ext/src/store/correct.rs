@@ -140,7 +140,12 @@ impl Asked {
                 let t = f.seen.unwrap_or(f.base);
                 let (price, size) = (money::to_f64(t.price), money::to_f64(t.size));
                 let at = market::time::format_instant(t.ts);
-                format!("(ts {at}, ns {}, seq {}, sub {}, price {price}, size {size})", t.ts.rem_euclid(1000), t.seq, t.sub)
+                format!(
+                    "(ts {at}, ns {}, seq {}, sub {}, price {price}, size {size})",
+                    t.ts.rem_euclid(1000),
+                    t.seq,
+                    t.sub
+                )
             };
             let list: Vec<_> = found.iter().map(show).collect();
             let symbol = &self.instrument.symbol;
@@ -160,7 +165,11 @@ impl Asked {
                 (Some(f), _) => (f.base.key(), f.seen),
                 (None, &Name::Identity { pg_micros, seq, ns, sub }) => {
                     if ns.is_none() || sub.is_none() {
-                        warning!("no such trade has come yet; it is awaited with ns {} and sub {}", ns.unwrap_or(0), sub.unwrap_or(0));
+                        warning!(
+                            "no such trade has come yet; it is awaited with ns {} and sub {}",
+                            ns.unwrap_or(0),
+                            sub.unwrap_or(0)
+                        );
                     }
                     let ts = time::nanos(pg_micros) + i64::from(ns.unwrap_or(0));
                     (Key { ts, seq, sub: sub.map_or(0, i32::from) }, None)

@@ -99,7 +99,11 @@ impl Parts {
     pub fn correct(&mut self, corrections: &Corrections) -> usize {
         let mut hits = 0;
         for part in &mut self.all {
-            let (Some(first), Some(last)) = (key_at(&part.trades, 0), key_at(&part.trades, part.trades.len().wrapping_sub(1))) else { continue };
+            let (Some(first), Some(last)) =
+                (key_at(&part.trades, 0), key_at(&part.trades, part.trades.len().wrapping_sub(1)))
+            else {
+                continue;
+            };
             let from = corrections.all.partition_point(|(key, _)| *key < first);
             let mut gone = Vec::new();
             for (key, change) in corrections.all[from..].iter().take_while(|(key, _)| *key <= last) {

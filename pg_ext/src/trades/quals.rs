@@ -134,11 +134,8 @@ pub unsafe fn of_clause(root: *mut pg_sys::PlannerInfo, clause: *mut Node, relat
     }
     match (column, op) {
         // A collation may hold different texts for equal, but the scan looks up bytes.
-        (Column::Symbol, Op::Eq | Op::In) if collation != pg_sys::InvalidOid => {
-            if !pg_sys::get_collation_isdeterministic(collation) {
-                return None;
-            }
-        }
+        (Column::Symbol, Op::Eq | Op::In)
+            if collation != pg_sys::InvalidOid && pg_sys::get_collation_isdeterministic(collation) => {}
         (Column::Symbol, _) => return None,
         (Column::InstrumentId, Op::Eq | Op::In) => {}
         (Column::InstrumentId, _) => return None,
