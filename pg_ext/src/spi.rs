@@ -180,9 +180,30 @@ impl Conn {
         self.run_planned(mode, cell, sql, args, pg_sys::CURSOR_OPT_CUSTOM_PLAN, each)
     }
 
+    /// As `run`, planned once and not per call: for tables without partitions to prune, where planning would take longer
+    /// than the query.
+    pub fn run_planned_once(
+        &self,
+        mode: Mode,
+        cell: &'static PlanCell,
+        sql: &CStr,
+        args: &[Arg],
+        each: &mut dyn FnMut(&[Datum], &[bool]),
+    ) -> u64 {
+        self.run_planned(mode, cell, sql, args, pg_sys::CURSOR_OPT_GENERIC_PLAN, each)
+    }
+
     /// As `execute` in mode `Fresh`, for an INSERT of one row: it has nothing to prune, so it is planned once and not per row.
     pub fn insert(&self, cell: &'static PlanCell, sql: &CStr, args: &[Arg]) -> u64 {
         self.run_planned(Mode::Fresh, cell, sql, args, pg_sys::CURSOR_OPT_GENERIC_PLAN, &mut |_, _| {})
+    }
+
+    /// Makes a call site plan anew the next time.
+    pub fn forget(&self, cell: &'static PlanCell) {
+        if let Some(plan) = cell.take() {
+            // SAFETY: the plan was kept by `prepare`, is used by this cell alone and is not running.
+            unsafe { pg_sys::SPI_freeplan(plan.0) };
+        }
     }
 
     fn run_planned(

@@ -443,7 +443,7 @@ fn from_summaries(
         .map(|s| s.name().to_owned())
         .collect();
     let mut exact = true;
-    c.run(
+    c.run_planned_once(
         Mode::SameSnapshot,
         &SUMMARIES,
         c"SELECT trade_date, open, high, low, close, volume::text, notional::text, trades, priced, mergeable FROM market.session_bars
@@ -513,7 +513,7 @@ fn parse_decimal(text: &str, digits: usize) -> Option<i128> {
 /// The states of the sealed sessions; what is not there is provisional.
 fn states(c: &Conn, instrument: &Instrument, first: TradeDate, last: TradeDate) -> HashMap<TradeDate, State> {
     let mut states = HashMap::new();
-    c.run(
+    c.run_planned_once(
         Mode::SameSnapshot,
         &STATES,
         c"SELECT trade_date, CASE state WHEN 'provisional' THEN -1 WHEN 'final' THEN 0 ELSE revision END FROM market.session_bars
@@ -567,10 +567,17 @@ unsafe fn answer(fc: FunctionCallInfo, symbols: &[String], ask: &Ask, with_symbo
 fn put(rows: &mut Rows, found: &Bars, instrument: &Instrument, with_symbol: bool) {
     let name = varlena(instrument.symbol.as_bytes());
     let mut last: Option<(State, Datum)> = None;
+    let mut days_before: Option<(TradeDate, TradeDate, State)> = None;
     for b in &found.bars {
-        // sessions without trades have no state and do not count
-        let days = (b.trade_date.0..=b.last_date.0).filter_map(|d| found.states.get(&TradeDate(d)).copied());
-        let state = days.reduce(State::worst).unwrap_or(State::Provisional);
+        let state = match days_before {
+            Some((first, last, state)) if (first, last) == (b.trade_date, b.last_date) => state,
+            _ => {
+                // sessions without trades have no state and do not count
+                let days = (b.trade_date.0..=b.last_date.0).filter_map(|d| found.states.get(&TradeDate(d)).copied());
+                days.reduce(State::worst).unwrap_or(State::Provisional)
+            }
+        };
+        days_before = Some((b.trade_date, b.last_date, state));
         let state = match last {
             Some((s, datum)) if s == state => datum,
             _ => {

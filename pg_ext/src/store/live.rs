@@ -5,10 +5,11 @@ use crate::fmgr::float8_of;
 use crate::spi::{Arg, Conn, Mode, PlanCell};
 use crate::{plans, time};
 use market::{Key, LiveRows, NONE_I64, Nanos, Op, Trade, Trades, money};
-use pgrx::pg_sys::Datum;
+use pgrx::pg_sys::{self, Datum, Oid};
+use std::cell::{Cell, RefCell};
 use std::ffi::CStr;
 
-plans!(LIVE, TAKE, CORRECTIONS);
+plans!(LIVE, TAKE, CORRECTIONS, SLOTS_OF);
 
 /// A row of (ts, ns, seq, sub, price, size, flags, cond, ts_recv, trade_id, op).
 fn push_row(rows: &mut LiveRows, v: &[Datum], nulls: &[bool]) {
@@ -39,10 +40,17 @@ fn fetch(
     sql: &CStr,
     instrument: i32,
     (from, till): (Nanos, Nanos),
+    once: bool,
 ) -> LiveRows {
     let mut rows = LiveRows::default();
     let [a, z] = micros_range(from, till);
-    c.run(mode, cell, sql, &[Arg::int4(instrument), a, z], &mut |v, nulls| push_row(&mut rows, v, nulls));
+    let args = [Arg::int4(instrument), a, z];
+    let mut each = |v: &[Datum], nulls: &[bool]| push_row(&mut rows, v, nulls);
+    if once {
+        c.run_planned_once(mode, cell, sql, &args, &mut each);
+    } else {
+        c.run(mode, cell, sql, &args, &mut each);
+    }
     let outside = |ts: Nanos| ts < from || ts >= till;
     if rows.trades.ts.iter().any(|&ts| outside(ts)) {
         let mut kept = LiveRows::default();
@@ -56,11 +64,62 @@ fn fetch(
     rows
 }
 
+thread_local! {
+    static SLOTS: RefCell<Vec<Oid>> = const { RefCell::new(Vec::new()) };
+    // how many pages the slots had when LIVE was planned
+    static PLANNED_FOR: Cell<u64> = const { Cell::new(0) };
+}
+
+/// Pages in all slots of the ring. An empty ring needs no query, and planning one over its 24 slots takes a millisecond.
+fn live_pages(c: &Conn) -> u64 {
+    let known = SLOTS.with_borrow(|slots| pages_of(slots));
+    known.unwrap_or_else(|| {
+        let mut slots = Vec::new();
+        c.run(
+            Mode::SameSnapshot,
+            &SLOTS_OF,
+            c"SELECT inhrelid FROM pg_catalog.pg_inherits WHERE inhparent = 'market.live_trades'::pg_catalog.regclass",
+            &[],
+            &mut |v, _| slots.push(Oid::from(v[0].value() as u32)),
+        );
+        let pages = pages_of(&slots).unwrap_or(u64::MAX);
+        SLOTS.set(slots);
+        pages
+    })
+}
+
+/// `None` if the slots are not known or one is gone: the extension was made anew.
+fn pages_of(slots: &[Oid]) -> Option<u64> {
+    let mut pages = 0;
+    for slot in slots {
+        // SAFETY: a relation that could be opened is closed again; the lock goes with the transaction's others.
+        unsafe {
+            let relation = pg_sys::try_relation_open(*slot, pg_sys::AccessShareLock as i32);
+            if relation.is_null() {
+                return None;
+            }
+            pages += u64::from(pg_sys::RelationGetNumberOfBlocksInFork(relation, pg_sys::ForkNumber::MAIN_FORKNUM));
+            pg_sys::relation_close(relation, pg_sys::AccessShareLock as i32);
+        }
+    }
+    (!slots.is_empty()).then_some(pages)
+}
+
 /// The live rows of an instrument with `from <= ts < till` as they lie in the table.
 fn read_rows(c: &Conn, mode: Mode, instrument: i32, from: Nanos, till: Nanos) -> LiveRows {
+    let pages = live_pages(c);
+    if pages == 0 {
+        return LiveRows::default();
+    }
+    // a plan made for a small ring scans a large one from end to end
+    let planned = PLANNED_FOR.get();
+    if pages > planned.saturating_mul(2).saturating_add(32) || planned > pages.saturating_mul(2).saturating_add(32) {
+        c.forget(&LIVE);
+        PLANNED_FOR.set(pages);
+    }
     let sql = c"SELECT ts, ns, seq, sub, price, size, flags, cond, ts_recv, trade_id, op FROM market.live_trades
                 WHERE instrument_id = $1 AND ts >= $2 AND ts <= $3";
-    fetch(c, mode, &LIVE, sql, instrument, (from, till))
+    fetch(c, mode, &LIVE, sql, instrument, (from, till), true)
 }
 
 /// The live rows of an instrument with `from <= ts < till`, settled.
@@ -112,7 +171,7 @@ pub fn read_apart(c: &Conn, mode: Mode, instrument: i32, from: Nanos, till: Nano
 pub fn take_live(c: &Conn, instrument: i32, from: Nanos, till: Nanos) -> Taken {
     let sql = c"DELETE FROM market.live_trades WHERE instrument_id = $1 AND ts >= $2 AND ts < $3
                 RETURNING ts, ns, seq, sub, price, size, flags, cond, ts_recv, trade_id, op";
-    take_apart(fetch(c, Mode::Fresh, &TAKE, sql, instrument, (from, till)))
+    take_apart(fetch(c, Mode::Fresh, &TAKE, sql, instrument, (from, till), false))
 }
 
 /// Where an identity is in sorted trades.
@@ -175,7 +234,7 @@ impl Corrections {
 pub fn read_corrections(c: &Conn, mode: Mode, instrument: i32, from: Nanos, till: Nanos) -> Corrections {
     let mut found = Corrections::default();
     let [a, z] = micros_range(from, till);
-    c.run(
+    c.run_planned_once(
         mode,
         &CORRECTIONS,
         c"SELECT DISTINCT ON (ts, ns, seq, sub) ts, ns, seq, sub, action = 'bust', new_price, new_size, new_flags

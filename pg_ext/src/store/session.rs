@@ -27,7 +27,7 @@ pub struct Sealed {
 /// The state of a sealed session; `None` if it never was.
 pub fn sealed(c: &Conn, instrument: i32, session: &Session<'_>) -> Option<Sealed> {
     let mut found = None;
-    c.run(
+    c.run_planned_once(
         Mode::Fresh,
         &STATE,
         c"SELECT digest, state, revision FROM market.session_bars WHERE instrument_id = $1 AND trade_date = $2 LIMIT 1",
