@@ -6,7 +6,7 @@
 use crate::error::{Error, Result};
 use datafusion::sql::parser::{CopyToSource, Statement};
 use datafusion::sql::sqlparser::ast::{
-    Expr, FunctionArg, FunctionArgExpr, FunctionArguments, Ident, ObjectName, ObjectNamePart, TableFactor, Value, VisitMut,
+    AccessExpr, Expr, FunctionArg, FunctionArgExpr, FunctionArguments, Ident, ObjectName, ObjectNamePart, TableFactor, Value, VisitMut,
     VisitorMut,
 };
 use std::ops::ControlFlow;
@@ -75,6 +75,16 @@ impl VisitorMut for Calls {
     }
 
     fn pre_visit_expr(&mut self, expr: &mut Expr) -> ControlFlow<Error> {
+        if let Expr::CompoundFieldAccess { access_chain, .. } = expr {
+            // (bar).open: DataFusion takes a field's name only as a text
+            for access in access_chain {
+                if let AccessExpr::Dot(Expr::Identifier(name)) = access {
+                    let text = Value::SingleQuotedString(name.value.clone());
+                    *access = AccessExpr::Dot(Expr::Value(text.into()));
+                }
+            }
+            return ControlFlow::Continue(());
+        }
         let Expr::Function(function) = expr else { return ControlFlow::Continue(()) };
         let Some((bare, parameters)) = known(&function.name) else { return ControlFlow::Continue(()) };
         function.name = single(bare);

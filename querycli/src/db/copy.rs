@@ -43,6 +43,10 @@ impl CopyRows {
             if let Some(fields) = self.row()? {
                 return Ok(Some(fields));
             }
+            if self.client.is_none() {
+                // The stream must not be asked again after its end.
+                return Ok(None);
+            }
             match self.stream.next().await {
                 Some(more) => {
                     let more = more?;

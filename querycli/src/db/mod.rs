@@ -150,7 +150,8 @@ impl Db {
     /// A connection that broke.
     pub async fn begin(&self) -> Result<()> {
         let leader = self.leader.lock().await;
-        leader.batch_execute(&format!("ROLLBACK; {BEGIN}")).await?;
+        let open = !self.snapshot.lock().unwrap_or_else(PoisonError::into_inner).is_empty();
+        leader.batch_execute(&format!("{}{BEGIN}", if open { "ROLLBACK; " } else { "" })).await?;
         let id: String = leader.query_one("SELECT pg_export_snapshot()", &[]).await?.get(0);
         *self.snapshot.lock().unwrap_or_else(PoisonError::into_inner) = id;
         Ok(())
@@ -167,12 +168,12 @@ impl Db {
     /// What the server says.
     pub async fn copy(self: &Arc<Self>, sql: &str) -> Result<CopyRows> {
         let pooled = self.idle.lock().unwrap_or_else(PoisonError::into_inner).pop();
-        let client = match pooled {
-            Some(client) if !client.is_closed() => client,
-            _ => client(&self.config).await?,
+        let (client, end) = match pooled {
+            Some(client) if !client.is_closed() => (client, "ROLLBACK; "),
+            _ => (client(&self.config).await?, ""),
         };
         let snapshot = self.snapshot.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        client.batch_execute(&format!("ROLLBACK; {BEGIN}; SET TRANSACTION SNAPSHOT {}", literal(&snapshot))).await?;
+        client.batch_execute(&format!("{end}{BEGIN}; SET TRANSACTION SNAPSHOT {}", literal(&snapshot))).await?;
         let stream = client.copy_out(&format!("COPY ({sql}) TO STDOUT (FORMAT binary)")).await?;
         Ok(CopyRows::new(stream, client, Arc::clone(self)))
     }
