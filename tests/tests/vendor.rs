@@ -173,7 +173,8 @@ async fn spy_agrees_with_the_vendor_at_the_known_rates() -> Result<()> {
         }
         let line = zipped(&daily)?[0].1.lines().find(|line| line.starts_with(day)).map(str::to_string);
         let line = line.context("no daily bar")?;
-        let mut vendors: Vec<i64> = line.split(',').skip(1).take(4).map(|text| fixed(text, 1.0)).collect::<Result<_>>()?;
+        let mut vendors: Vec<i64> =
+            line.split(',').skip(1).take(4).map(|text| fixed(text, 1.0)).collect::<Result<_>>()?;
         if day == "20131008" {
             // The daily file's low is a cent above the low of the same vendor's minutes and trades.
             assert_eq!(vendors[2], 1_653_700);
@@ -229,13 +230,23 @@ async fn databento_minutes_equal_the_vendors() -> Result<()> {
     };
     let database = cluster::database("databento").await?;
     load(&database, &["--format", "dbn"], &[&trades])?;
-    let range = "timestamptz '2024-07-01 23:58+00', timestamptz '2024-07-02 00:02+00'";
-    let our = ours(&database, &format!("market.session_ohlc('ESU24', '1m', {range}, clock => 'recv')")).await?;
+    // Any column of time makes bars with the aggregate.
+    let bars_received = "(SELECT date_trunc('minute', ts_recv) AS bar_at, (market.ohlc(price, size, ts_recv, seq)).*
+        FROM market.trades_between('ESU24', timestamptz '2024-07-01 23:57+00', timestamptz '2024-07-02 00:03+00')
+        WHERE ts_recv >= '2024-07-01 23:58+00' AND ts_recv < '2024-07-02 00:02+00' GROUP BY 1) AS received";
+    let our = ours(&database, bars_received).await?;
 
-    use dbn::decode::DecodeRecord;
+    use dbn::decode::{DbnMetadata, DecodeRecord};
     let mut decoder = dbn::decode::dbn::Decoder::new(zstd::stream::read::Decoder::new(std::fs::File::open(&bars)?)?)?;
+    // The file holds two contracts; their numbers are in its header.
+    let mappings = &decoder.metadata().mappings;
+    let es = mappings.iter().find(|mapping| mapping.raw_symbol == "ESU4").context("no ESU4 in the file")?;
+    let es: u32 = es.intervals.first().context("ESU4 has no number")?.symbol.parse()?;
     let mut vendors = Bars::new();
     while let Some(bar) = decoder.decode_record::<dbn::OhlcvMsg>()? {
+        if bar.hd.instrument_id != es {
+            continue;
+        }
         let prices = [bar.open, bar.high, bar.low, bar.close].map(|price| price / 100_000);
         let volume = i64::try_from(bar.volume)? * 100_000_000;
         vendors.insert(i64::try_from(bar.hd.ts_event / 1_000_000)?, (prices, volume));
