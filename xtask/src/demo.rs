@@ -24,7 +24,7 @@ pub fn run() -> Result<()> {
     pg::make_database(&server, DATABASE)?;
     let demo = Demo { server: &server };
 
-    println!("\nBellwether: session-aware market data inside PostgreSQL");
+    println!("\nBellwether: session-aware market data inside PostgreSQL\n");
     demo.heading("A PostgreSQL of your own, with the extension, beside any other you have");
     demo.note(&format!("It runs in {} and listens on a socket there.", server.dir().display()));
     let version = "SELECT extname, extversion, current_setting('server_version') AS postgresql FROM pg_extension WHERE extname = 'bellwether'";
@@ -76,6 +76,7 @@ pub fn run() -> Result<()> {
     let after = query(&server, DATABASE, last)?;
     let numbers = |bar: &str| bar.rsplit_once('|').map(|(numbers, _)| numbers.to_string());
     ensure!(numbers(&before) == numbers(&after), "the bust left a trace: {before} became {after}");
+    demo.sql("SELECT market.seal('SPY', date '2025-11-28') AS late_rows_packed")?;
     demo.note("Stored bars can be checked against the trades at any time; no row means no difference:");
     demo.sql("SELECT * FROM market.verify_bars('SPY', date '2025-11-24', date '2025-11-28')")?;
 
@@ -92,13 +93,15 @@ pub fn run() -> Result<()> {
     ensure!(Path::new(chart).is_file(), "no chart at {chart}");
     demo.note(&format!("The chart is in {chart}"));
 
-    println!("\nThat was all of it, in {:.1} s after the build. To go on:\n", start.elapsed().as_secs_f64());
+    println!();
+    demo.heading("To go on");
+    println!("   That was all of it, in {:.1} s after the build.\n", start.elapsed().as_secs_f64());
     println!(
         "  cargo xtask pg psql --database demo     a prompt on these trades; \\df+ market.* explains what there is"
     );
-    println!("  cargo xtask pg url                      a database of your own; `ingest load --db URL FILE` fills it");
-    println!("  cargo xtask pg stop                     stops the server; `pg start` brings it back with its data");
-    println!("  README.md, docs/semantics.md            what to read next\n");
+    println!("   cargo xtask pg url                      a database of your own; `ingest load --db URL FILE` fills it");
+    println!("   cargo xtask pg stop                     stops the server; `pg start` brings it back with its data");
+    println!("   README.md, docs/semantics.md            what to read next\n");
     Ok(())
 }
 
@@ -108,7 +111,7 @@ struct Demo<'a> {
 
 impl Demo<'_> {
     fn heading(&self, text: &str) {
-        println!("\n── {text} {}\n", "─".repeat(96_usize.saturating_sub(text.chars().count())));
+        println!("── {text} {}\n", "─".repeat(96_usize.saturating_sub(text.chars().count())));
     }
 
     fn note(&self, text: &str) {
@@ -133,7 +136,7 @@ impl Demo<'_> {
         println!();
         let words: Vec<String> = arguments.iter().map(|word| quoted(word)).collect();
         format!("{name} {}", words.join(" ")).lines().enumerate().for_each(|(at, line)| {
-            println!("   {} {line}", if at == 0 { paint("$ ") } else { "  ".into() });
+            println!("   {} {line}", if at == 0 { paint("$") } else { " ".into() });
         });
         let mut command = self.command(name, arguments)?;
         // Progress bars belong on the terminal; what is printed for good is shown indented.
