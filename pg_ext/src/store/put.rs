@@ -2,7 +2,7 @@
 
 use super::live::{Change, Corrections};
 use super::parts::{self, Parts};
-use super::session::{Summary, finish_state, rewrite, sealed};
+use super::session::{Sealed, Summary, finish_state, rewrite, sealed};
 use super::{invalid, live, lock_session, require_read_committed};
 use crate::error::{OrRaise, raise_with};
 use crate::fmgr::{Bytes, arg};
@@ -14,7 +14,7 @@ use pgrx::pg_sys::{self, Datum, FunctionCallInfo};
 use pgrx::prelude::*;
 use std::ops::Range;
 
-plans!(ENSURE, DEAD);
+plans!(COUNT, ENSURE, DEAD);
 v1!(put_trades => pg_finfo_put_trades);
 
 /// The largest payload taken in one call.
@@ -140,11 +140,17 @@ fn store(
     for trades in &checked.trades {
         summary.push(trades);
     }
-    if let Some(before) = before.as_ref().filter(|b| b.digest == summary.digest()) {
+    // the digest alone would not notice that a block is gone, which sending the trades again repairs
+    let whole = |b: &&Sealed| b.digest == summary.digest() && count(c, instrument.id, session) == total as i64;
+    if let Some(before) = before.as_ref().filter(whole) {
         finish_state(c, instrument.id, &instrument.calendar, session, before);
         return (0, total as i64, 0);
     }
-    if before.is_none() && corrections.is_empty() {
+    // what is known first stays, also while it is a row: a trade of the same identity waits for its seal
+    let live = live::read_apart(c, Mode::Fresh, instrument.id, session.from, session.till).trades;
+    // trades that count for nothing leave blocks without a summary, so blocks are looked for in any case
+    let mut all = Parts::read(c, Mode::Fresh, instrument.id, session.trade_date);
+    if before.is_none() && corrections.is_empty() && live.is_empty() && all.all.is_empty() {
         ensure_partitions(c, session);
         for (number, (range, h)) in checked.parts.iter().enumerate() {
             parts::write_part(
@@ -163,11 +169,12 @@ fn store(
         return (total as i64, 0, 0);
     }
     ensure_partitions(c, session);
-    let mut all = Parts::read(c, Mode::Fresh, instrument.id, session.trade_date);
     let (mut added, mut known, mut conflicts) = (0, 0, Vec::new());
     for trades in &checked.trades {
         // a corrected identity is stored already, or was busted: either way it is known
         let (news, settled) = split_corrected(trades, &corrections, &all);
+        let (news, twins) = split_live(news, &live, &all, &mut conflicts);
+        known += twins;
         let done = all.merge(&news);
         added += done.added;
         known += done.known + settled;
@@ -180,6 +187,38 @@ fn store(
     }
     dead_letters(c, instrument.id, "put_trades", &conflicts);
     (added as i64, known as i64, conflicts.len() as i64)
+}
+
+/// How many trades lie in a session's blocks.
+fn count(c: &Conn, instrument: i32, session: &Session<'_>) -> i64 {
+    let mut n = 0;
+    c.run(
+        Mode::Fresh,
+        &COUNT,
+        c"SELECT coalesce(sum(n), 0)::pg_catalog.int8 FROM market.trade_blocks WHERE instrument_id = $1 AND trade_date = $2",
+        &[Arg::int4(instrument), Arg::date(time::pg_days(session.trade_date))],
+        &mut |v, _| n = v[0].value() as i64,
+    );
+    n
+}
+
+/// The trades that live rows leave to merge, and how many are such a row already; those with other content are conflicts.
+fn split_live(trades: Trades, live: &Trades, stored: &Parts, conflicts: &mut Vec<Trade>) -> (Trades, usize) {
+    if live.is_empty() {
+        return (trades, 0);
+    }
+    let mut news = Trades::with_capacity(trades.len());
+    let mut twins = 0;
+    for t in trades.iter() {
+        match live::find(live, t.key()).map(|at| live.get(at)) {
+            // a sealed trade outranks its row, here as for readers
+            Some(_) if stored.get(t.key()).is_some() => news.push(t),
+            Some(row) if row == t => twins += 1,
+            Some(_) => conflicts.push(t),
+            None => news.push(t),
+        }
+    }
+    (news, twins)
 }
 
 /// The trades that corrections leave to merge, and how many they settle: a busted identity stays away, a corrected one
