@@ -436,6 +436,10 @@ fn from_summaries(
         bar: Bar,
         mergeable: bool,
     }
+    // OFF lies before, between and behind the other segments: of their bars alone nobody can tell which trade was last
+    if request.segments.contains(market::Segment::Off) && request.segments != Segments::only(market::Segment::Off) {
+        return false;
+    }
     let mut rows: Vec<Row> = Vec::new();
     let selection: Vec<String> = market::Segment::ALL
         .into_iter()
