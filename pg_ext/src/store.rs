@@ -10,7 +10,7 @@ mod seal;
 mod session;
 
 pub use live::{read_corrections, read_live};
-pub use session::decimal;
+pub use session::{decimal, mergeable};
 
 use crate::error::raise_with;
 use market::TradeDate;

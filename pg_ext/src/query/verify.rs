@@ -4,13 +4,13 @@ use crate::error::OrRaise;
 use crate::fmgr::{Bytes, Rows, arg, arg_text, float8_of, null, text, varlena};
 use crate::instrument::{self, Instrument};
 use crate::spi::{self, Arg, Conn, Mode};
-use crate::store::decimal;
+use crate::store::{decimal, mergeable};
 use crate::{plans, time, v1};
 use market::block::{self, Core};
 use market::digest::Digest;
 use market::minute::{MinuteBar, MinuteFold, decode_minutes};
 use market::ohlc::{SegmentBar, summaries};
-use market::{Key, Session, TradeDate, Trades, money};
+use market::{Key, Nanos, Session, TradeDate, Trades, money};
 use pgrx::pg_sys::{Datum, FunctionCallInfo};
 use pgrx::prelude::*;
 
@@ -40,6 +40,10 @@ impl Report {
     }
 }
 
+fn key_text(key: Key) -> String {
+    format!("{} seq {} sub {}", market::time::format_instant(key.ts), key.seq, key.sub)
+}
+
 fn key_args(c: &Instrument, day: TradeDate) -> [Arg; 2] {
     [Arg::int4(c.id), Arg::date(time::pg_days(day))]
 }
@@ -57,13 +61,13 @@ fn check_parts(
     c.run(
         Mode::SameSnapshot,
         &PARTS,
-        c"SELECT part, n, first_ts, last_ts, payload FROM market.trade_blocks WHERE instrument_id = $1 AND trade_date = $2
+        c"SELECT part, n, payload, first_ts, first_ns, first_seq, first_sub, last_ts, last_ns, last_seq, last_sub FROM market.trade_blocks WHERE instrument_id = $1 AND trade_date = $2
           ORDER BY first_ts, first_ns, first_seq, first_sub",
         &key_args(instrument, session.trade_date),
         &mut |v, _| {
             let part = format!("block {}", v[0].value() as i32);
             // SAFETY: payload is a bytea, NOT NULL, alive until the closure returns.
-            let bytes = unsafe { Bytes::whole(v[4]) };
+            let bytes = unsafe { Bytes::whole(v[2]) };
             trades.clear();
             if let Err(e) = block::check_block(bytes.get(), &mut trades) {
                 report.add(part, "a readable block", e.to_string());
@@ -75,10 +79,13 @@ fn check_parts(
             }
             let (first, end) = (trades.key(0), trades.key(trades.len() - 1));
             report.compare(&format!("{part} n"), &trades.len().to_string(), &(v[1].value() as i32).to_string());
-            let instant = |micros: Datum| market::time::format_instant(time::nanos_clamped(micros.value() as i64));
-            let whole = |k: Key| market::time::format_instant(k.ts - k.ts.rem_euclid(1000));
-            report.compare(&format!("{part} first_ts"), &whole(first), &instant(v[2]));
-            report.compare(&format!("{part} last_ts"), &whole(end), &instant(v[3]));
+            let key = |at: usize| Key {
+                ts: time::nanos_clamped(v[at].value() as i64).saturating_add(i64::from(v[at + 1].value() as i16)),
+                seq: v[at + 2].value() as i64,
+                sub: i32::from(v[at + 3].value() as i16),
+            };
+            report.compare(&format!("{part} first trade"), &key_text(first), &key_text(key(3)));
+            report.compare(&format!("{part} last trade"), &key_text(end), &key_text(key(7)));
             if last.is_some_and(|l| l >= first) {
                 report.add(format!("{part} range"), "after the part before", "overlaps it");
             }
@@ -139,14 +146,16 @@ fn check_minutes(c: &Conn, instrument: &Instrument, day: TradeDate, expected: &[
     }
 }
 
-fn summary_text(b: &SegmentBar, digest: i64) -> String {
+fn summary_text(b: &SegmentBar, digest: i64, mergeable: bool) -> String {
     let price = |p: i64| if b.bar.priced > 0 { money::to_f64(p).to_string() } else { "-".to_owned() };
     format!(
-        "{} {} {} {} volume {} notional {} trades {} priced {} digest {digest}",
+        "{} {} {} {} from {} to {} volume {} notional {} trades {} priced {} digest {digest} mergeable {mergeable}",
         price(b.bar.open),
         price(b.bar.high),
         price(b.bar.low),
         price(b.bar.close),
+        whole_micros(b.opens_at),
+        whole_micros(b.closes_at),
         decimal(b.bar.volume, 9),
         decimal(b.bar.notional, 18),
         b.bar.trades,
@@ -154,38 +163,66 @@ fn summary_text(b: &SegmentBar, digest: i64) -> String {
     )
 }
 
+/// An instant as a timestamptz can say it.
+fn whole_micros(ts: Nanos) -> String {
+    market::time::format_instant(ts - ts.rem_euclid(1000))
+}
+
 fn check_summaries(
     c: &Conn,
     instrument: &Instrument,
     session: &Session<'_>,
+    minutes: &[MinuteBar],
     expected: &[SegmentBar],
     digest: i64,
     report: &mut Report,
 ) {
     let mut stored: Vec<(String, String)> = Vec::new();
+    let mut marks: Vec<String> = Vec::new();
+    let day = key_args(instrument, session.trade_date);
     c.run(
         Mode::SameSnapshot,
         &SUMMARIES,
         c"SELECT segment, ' volume ' || pg_catalog.trim_scale(volume) || ' notional ' || pg_catalog.trim_scale(notional)
-                 || ' trades ' || trades || ' priced ' || priced || ' digest ' || digest, open, high, low, close
+                 || ' trades ' || trades || ' priced ' || priced || ' digest ' || digest || ' mergeable ' || mergeable,
+                 open, high, low, close, opens_at, closes_at,
+                 ((state = 'revised') = (revision > 0)) AND revision >= 0 AND calendar_version BETWEEN 1 AND $3,
+                 state || ' ' || revision || ' calendar version ' || calendar_version
           FROM market.session_bars WHERE instrument_id = $1 AND trade_date = $2 ORDER BY segment",
-        &key_args(instrument, session.trade_date),
+        &[day[0], day[1], Arg::int4(instrument.calendar.version() as i32)],
         &mut |v, nulls| {
             // not as PostgreSQL prints them: it writes 1e-05 where we write 0.00001
             let price = |i: usize| if nulls[i] { "-".to_owned() } else { float8_of(v[i]).to_string() };
             let prices = [2, 3, 4, 5].map(price).join(" ");
+            let instant = |i: usize| match nulls[i] {
+                true => "-".to_owned(),
+                false => whole_micros(time::nanos_clamped(v[i].value() as i64)),
+            };
+            let times = format!(" from {} to {}", instant(6), instant(7));
             // SAFETY: text, NOT NULL.
-            stored.push(unsafe { (text(v[0]), prices + &text(v[1])) });
+            stored.push(unsafe { (text(v[0]), prices + &times + &text(v[1])) });
+            if v[8].value() as u8 == 0 {
+                // SAFETY: as above.
+                marks.push(unsafe { text(v[9]) });
+            }
         },
     );
     for bar in expected {
         let name = bar.segment.name();
-        let want = summary_text(bar, digest);
+        let want = summary_text(bar, digest, mergeable(session, bar.segment, minutes, &bar.bar));
         let have = stored.iter().position(|(segment, _)| segment == name).map(|at| stored.swap_remove(at).1);
         report.compare(&format!("session bar {name}"), &want, have.as_deref().unwrap_or("none"));
     }
     for (segment, have) in stored {
         report.add(format!("session bar {segment}"), "none", have);
+    }
+    let version = instrument.calendar.version();
+    for mark in marks {
+        report.add(
+            "session bar state",
+            format!("revised if its revision is above 0, calendar version 1 to {version}"),
+            mark,
+        );
     }
 }
 
@@ -207,7 +244,7 @@ pub unsafe extern "C-unwind" fn verify_bars(fc: FunctionCallInfo) -> Datum {
                     let (minutes, digest, n) = check_parts(c, &instrument, &session, &mut report);
                     check_minutes(c, &instrument, day, &minutes, &mut report);
                     let expected = if n > 0 { summaries(&session, &minutes) } else { Vec::new() };
-                    check_summaries(c, &instrument, &session, &expected, digest, &mut report);
+                    check_summaries(c, &instrument, &session, &minutes, &expected, digest, &mut report);
                 }
                 None => report.add("session", "a session of the calendar", "no session on this date"),
             }

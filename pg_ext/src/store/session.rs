@@ -130,8 +130,7 @@ impl<'s> Summary<'s> {
             _ => "provisional",
         };
         for SegmentBar { segment, opens_at, closes_at, bar } in market::ohlc::summaries(session, &minutes) {
-            // of such bars the bar of several segments is what their trades would give
-            let mergeable = bar.priced > 0 && !bar.weak_close && exact(session, segment, &minutes, &bar);
+            let mergeable = mergeable(session, segment, &minutes, &bar);
             let price = |p: i64| {
                 Arg::option(pg_sys::FLOAT8OID, (bar.priced > 0).then(|| crate::fmgr::float8(money::to_f64(p))))
             };
@@ -166,8 +165,17 @@ impl<'s> Summary<'s> {
     }
 }
 
-/// Whether settling the segment's bar lost nothing: its high and low came from trades that update them.
-fn exact(session: &Session<'_>, segment: market::Segment, minutes: &[MinuteBar], settled: &market::Bar) -> bool {
+/// Whether the bar of several segments made of such bars is what their trades would give: settling lost nothing, because its
+/// high and low came from trades that update them.
+pub fn mergeable(
+    session: &Session<'_>,
+    segment: market::Segment,
+    minutes: &[MinuteBar],
+    settled: &market::Bar,
+) -> bool {
+    if settled.priced == 0 || settled.weak_close {
+        return false;
+    }
     let mut fold = SessionFold::new(session, Timeframe::Days(1), Segments::only(segment));
     let mut bars = Vec::new();
     fold.push_minutes(minutes);
