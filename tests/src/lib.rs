@@ -5,7 +5,9 @@
 
 pub mod cluster;
 pub mod docs;
+pub mod model;
 pub mod slt;
+pub mod store;
 
 pub use xtask::workspace::{program, root};
 
