@@ -137,6 +137,9 @@ impl Rows {
 
 /// `f` of `f(...)`, if all of the name is one call.
 fn heading(name: &str) -> &str {
+    if let Some((_, field)) = name.strip_suffix(']').and_then(|name| name.rsplit_once('[')) {
+        return field;
+    }
     let Some((function, rest)) = name.split_once('(') else { return name };
     let mut depth = 1usize;
     for (at, c) in rest.char_indices() {

@@ -6,9 +6,11 @@
 use crate::error::{Error, Result};
 use datafusion::sql::parser::{CopyToSource, Statement};
 use datafusion::sql::sqlparser::ast::{
-    AccessExpr, Expr, FunctionArg, FunctionArgExpr, FunctionArguments, Ident, ObjectName, ObjectNamePart, TableFactor, Value, VisitMut,
+    AccessExpr, Expr, Function, FunctionArg, FunctionArgExpr, FunctionArguments, Ident, ObjectName, ObjectNamePart, Subscript, TableFactor, Value, VisitMut,
     VisitorMut,
 };
+use datafusion::sql::sqlparser::dialect::PostgreSqlDialect;
+use datafusion::sql::sqlparser::parser::Parser;
 use std::ops::ControlFlow;
 
 /// Functions of the extension with their parameters, as SQL declares them.
@@ -74,17 +76,14 @@ impl VisitorMut for Calls {
         ControlFlow::Continue(())
     }
 
-    fn pre_visit_expr(&mut self, expr: &mut Expr) -> ControlFlow<Error> {
-        if let Expr::CompoundFieldAccess { access_chain, .. } = expr {
-            // (bar).open: DataFusion takes a field's name only as a text
-            for access in access_chain {
-                if let AccessExpr::Dot(Expr::Identifier(name)) = access {
-                    let text = Value::SingleQuotedString(name.value.clone());
-                    *access = AccessExpr::Dot(Expr::Value(text.into()));
-                }
-            }
-            return ControlFlow::Continue(());
+    fn post_visit_expr(&mut self, expr: &mut Expr) -> ControlFlow<Error> {
+        if let Some(fields) = fields_of(expr) {
+            *expr = fields;
         }
+        ControlFlow::Continue(())
+    }
+
+    fn pre_visit_expr(&mut self, expr: &mut Expr) -> ControlFlow<Error> {
         let Expr::Function(function) = expr else { return ControlFlow::Continue(()) };
         let Some((bare, parameters)) = known(&function.name) else { return ControlFlow::Continue(()) };
         function.name = single(bare);
@@ -101,6 +100,26 @@ impl VisitorMut for Calls {
         }
         ControlFlow::Continue(())
     }
+}
+
+/// `(bar).open` and `bar['open']` as calls of `get_field`, which DataFusion has even where it cannot plan the operators.
+fn fields_of(expr: &Expr) -> Option<Expr> {
+    let Expr::CompoundFieldAccess { root, access_chain } = expr else { return None };
+    let mut value = (**root).clone();
+    for access in access_chain {
+        let name = match access {
+            AccessExpr::Dot(Expr::Identifier(name)) => name.value.clone(),
+            AccessExpr::Subscript(Subscript::Index { index: Expr::Value(text) }) => text.value.clone().into_string()?,
+            _ => return None,
+        };
+        let text = Expr::Value(Value::SingleQuotedString(name).into());
+        let mut call = Parser::new(&PostgreSqlDialect {}).try_with_sql("get_field()").ok()?.parse_expr().ok()?;
+        if let Expr::Function(Function { args: FunctionArguments::List(list), .. }) = &mut call {
+            list.args = [value, text].map(|arg| FunctionArg::Unnamed(FunctionArgExpr::Expr(arg))).to_vec();
+        }
+        value = call;
+    }
+    Some(value)
 }
 
 fn single(name: &str) -> ObjectName {
