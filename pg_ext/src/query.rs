@@ -1,5 +1,7 @@
 //! Reading bars and trades: sealed blocks with live rows over them, under one snapshot.
 
+mod ask;
+mod explain;
 mod ohlc;
 mod read;
 mod trades;

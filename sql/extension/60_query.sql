@@ -67,3 +67,8 @@ CREATE FUNCTION market.verify_bars(symbol text, first date, last date)
 RETURNS TABLE (trade_date date, what text, expected text, found text)
 LANGUAGE c STABLE STRICT PARALLEL SAFE ROWS 1 COST 100000 AS 'MODULE_PATHNAME', 'verify_bars';
 COMMENT ON FUNCTION market.verify_bars(text, date, date) IS 'Makes minute bars, session bars and digests of the sealed trades again: one row for each difference from what is stored, none if all is well.';
+
+CREATE FUNCTION market.explain_bar(symbol text, timeframe text, at timestamptz, segments text DEFAULT NULL)
+RETURNS TABLE (item text, value text)
+LANGUAGE c STABLE PARALLEL SAFE ROWS 16 COST 10000 AS 'MODULE_PATHNAME', 'explain_bar';
+COMMENT ON FUNCTION market.explain_bar(text, text, timestamptz, text) IS 'Why the bar that holds an instant is what it is: calendar, grid, trade dates, state, and how many trades it is made of, with the first and the last.';

@@ -1,0 +1,153 @@
+//! The arguments of `session_ohlc`: what is asked for, in which range.
+
+use crate::error::{OrRaise, raise_with};
+use crate::fmgr::{arg, arg_option, arg_text, text};
+use crate::{instrument, time};
+use market::ohlc::{Fill, OhlcRequest};
+use market::{Calendar, Nanos, Segments, Timeframe, TradeDate};
+use pgrx::pg_sys::{self, FunctionCallInfo};
+use pgrx::prelude::*;
+
+/// What is asked for of every symbol; segments default to the calendar's main ones.
+pub struct Ask {
+    timeframe: Timeframe,
+    segments: Option<Segments>,
+    fill: Fill,
+    when: When,
+}
+
+/// The range of an answer.
+#[derive(Clone, Copy)]
+pub enum When {
+    /// Trade dates, both included.
+    Dates(TradeDate, TradeDate),
+    /// Instants, half-open.
+    Instants(Nanos, Nanos),
+}
+
+/// How the range's ends are declared in SQL.
+#[derive(Clone, Copy, PartialEq)]
+pub enum Ends {
+    /// `date`.
+    Dates,
+    /// `timestamptz`.
+    Instants,
+    /// Literals: two dates such as 2025-11-28 are trade dates, anything else are instants.
+    Texts,
+}
+
+/// A literal as an instant, as PostgreSQL reads it.
+fn instant_of(literal: &str) -> Nanos {
+    let Ok(literal) = std::ffi::CString::new(literal) else {
+        crate::store::invalid("session_ohlc: a date has a zero byte in it", "use dates such as 2025-11-28 or instants")
+    };
+    // SAFETY: timestamptz_in takes a C string, an oid and a modifier, and returns by value.
+    let micros = unsafe {
+        pg_sys::OidInputFunctionCall(
+            pg_sys::F_TIMESTAMPTZ_IN.into(),
+            literal.as_ptr().cast_mut(),
+            pg_sys::InvalidOid,
+            -1,
+        )
+    };
+    time::nanos_clamped(micros.value() as i64)
+}
+
+fn unsupported(what: &str, hint: &str) -> ! {
+    raise_with(
+        PgSqlErrorCode::ERRCODE_FEATURE_NOT_SUPPORTED,
+        &format!("session_ohlc: {what} is not supported yet"),
+        hint,
+    )
+}
+
+impl Ask {
+    /// Reads (symbol, timeframe, first, last, segments, fill, known_at, clock, day).
+    ///
+    /// # Safety
+    /// `fc` is the call of an overload of `session_ohlc` with these ends.
+    pub unsafe fn read(fc: FunctionCallInfo, ends: Ends) -> Ask {
+        for (i, name) in [(0, "symbol"), (1, "timeframe"), (2, "first"), (3, "last")] {
+            if arg_option(fc, i).is_none() {
+                crate::store::invalid(
+                    &format!("session_ohlc: {name} is NULL"),
+                    "name a symbol, a timeframe such as 5m, and a first and a last date",
+                )
+            }
+        }
+        let optional = |i| arg_option(fc, i).map(|d| text(d));
+        if arg_option(fc, 6).is_some() {
+            unsupported("known_at", "leave it out: bars are of everything known now")
+        }
+        match optional(7).as_deref() {
+            None | Some("event") => {}
+            Some("recv") => unsupported("clock => 'recv'", "leave it out: bars are by event time"),
+            Some(other) => crate::store::invalid(&format!("invalid clock \"{other}\""), "use event"),
+        }
+        match optional(8).as_deref() {
+            None | Some("trade") => {}
+            Some("clearing") => unsupported("day => 'clearing'", "leave it out: days are trade dates"),
+            Some(other) => crate::store::invalid(&format!("invalid day \"{other}\""), "use trade"),
+        }
+        let (a, z) = (arg(fc, 2).value(), arg(fc, 3).value());
+        let when = match ends {
+            Ends::Dates => When::Dates(time::trade_date(a as i32), time::trade_date(z as i32)),
+            Ends::Instants => When::Instants(time::nanos_clamped(a as i64), time::nanos_clamped(z as i64)),
+            Ends::Texts => {
+                let (a, z) = (arg_text(fc, 2), arg_text(fc, 3));
+                match (TradeDate::parse(&a), TradeDate::parse(&z)) {
+                    (Ok(first), Ok(last)) => When::Dates(first, last),
+                    _ => When::Instants(instant_of(&a), instant_of(&z)),
+                }
+            }
+        };
+        let backwards = match when {
+            When::Dates(first, last) => first > last,
+            When::Instants(first, last) => first > last,
+        };
+        if backwards {
+            crate::store::invalid(
+                "session_ohlc: the first date is after the last",
+                "name the earlier one first; dates are both included, instants half-open",
+            )
+        }
+        Ask {
+            timeframe: Timeframe::parse(&arg_text(fc, 1)).or_raise(),
+            segments: optional(4).map(|s| Segments::parse(&s).or_raise()),
+            fill: optional(5).map_or(Fill::None, |f| Fill::parse(&f).or_raise()),
+            when,
+        }
+    }
+
+    /// A date near which a symbol such as `ESZ5` is meant.
+    pub fn near(&self) -> TradeDate {
+        match self.when {
+            When::Dates(_, last) => last,
+            When::Instants(Nanos::MIN, Nanos::MAX) => instrument::today(),
+            When::Instants(first, Nanos::MAX) => TradeDate(first.div_euclid(market::time::DAY) as i32),
+            When::Instants(_, last) => TradeDate(last.div_euclid(market::time::DAY) as i32),
+        }
+    }
+
+    /// The request of one calendar and its trade dates; `None` if no session can have a bar in the range.
+    pub fn on(&self, calendar: &Calendar) -> Option<(OhlcRequest, TradeDate, TradeDate)> {
+        let (first, last, range) = match self.when {
+            When::Dates(first, last) => (first, last, OhlcRequest::EVER),
+            When::Instants(first, last) => {
+                // infinities mean all the calendar knows; a finite instant beyond it is an error
+                let (begin, end) = calendar.window();
+                let a = if first == Nanos::MIN { begin } else { first };
+                let z = if last == Nanos::MAX { end } else { last };
+                if a >= z {
+                    return None;
+                }
+                let first_date = calendar.trade_date(a).or_raise();
+                (first_date, calendar.trade_date(z - 1).or_raise(), first..last)
+            }
+        };
+        let segments = self.segments.unwrap_or(calendar.main());
+        let request = OhlcRequest { timeframe: self.timeframe, segments, fill: self.fill, range };
+        let (first, last) = request.dates(calendar, first, last).or_raise();
+        Some((request, first, last))
+    }
+}
