@@ -14,7 +14,9 @@ use arrow::datatypes::{
 use datafusion::common::{Result, ScalarValue, plan_err};
 use datafusion::logical_expr::function::{AccumulatorArgs, StateFieldsArgs};
 use datafusion::logical_expr::utils::AggregateOrderSensitivity;
-use datafusion::logical_expr::{Accumulator, AggregateUDF, AggregateUDFImpl, EmitTo, GroupsAccumulator, Signature, Volatility};
+use datafusion::logical_expr::{
+    Accumulator, AggregateUDF, AggregateUDFImpl, EmitTo, GroupsAccumulator, Signature, Volatility,
+};
 use market::{Bar, BarBuilder, Error, KeyedBar, money};
 use std::sync::Arc;
 
@@ -35,7 +37,12 @@ struct BarAggregate {
 pub fn functions() -> Vec<AggregateUDF> {
     [Kind::Ohlc, Kind::Rollup, Kind::Vwap]
         .into_iter()
-        .map(|kind| AggregateUDF::new_from_impl(BarAggregate { kind, signature: Signature::user_defined(Volatility::Immutable) }))
+        .map(|kind| {
+            AggregateUDF::new_from_impl(BarAggregate {
+                kind,
+                signature: Signature::user_defined(Volatility::Immutable),
+            })
+        })
         .collect()
 }
 
@@ -185,7 +192,13 @@ impl Groups {
 }
 
 impl GroupsAccumulator for Groups {
-    fn update_batch(&mut self, values: &[ArrayRef], groups: &[usize], filter: Option<&BooleanArray>, total: usize) -> Result<()> {
+    fn update_batch(
+        &mut self,
+        values: &[ArrayRef],
+        groups: &[usize],
+        filter: Option<&BooleanArray>,
+        total: usize,
+    ) -> Result<()> {
         self.grow(total);
         self.push(values, groups, filter)
     }

@@ -1,6 +1,6 @@
 //! `session_ohlc` and `trades_between`: bars and trades of the database, or of a file.
 
-use crate::db::{Blocks, Db, Instrument, Overlay, date, live_rows, literal};
+use crate::db::{Blocks, Db, Instrument, Overlay, date, literal, live_rows};
 use crate::error::{Error, Result, external};
 use crate::files;
 use crate::lazy::LazyTable;
@@ -8,7 +8,9 @@ use crate::rewrite::ARRAY_SEPARATOR;
 use crate::scalar::{calendar, instant_type};
 use crate::sessions::Arguments;
 use crate::tables::Market;
-use arrow::array::{ArrayRef, Date32Array, Float64Array, Int64Array, RecordBatch, StringArray, TimestampMicrosecondArray};
+use arrow::array::{
+    ArrayRef, Date32Array, Float64Array, Int64Array, RecordBatch, StringArray, TimestampMicrosecondArray,
+};
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use datafusion::catalog::{TableFunctionArgs, TableFunctionImpl, TableProvider};
 use datafusion::execution::context::SessionContext;
@@ -16,7 +18,9 @@ use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
 use futures_util::stream;
 use market::block::{self, Core, Header};
 use market::ohlc::{Answer, Fill, OhlcRequest, SessionBar, SessionFold, Wanted};
-use market::{Calendar, LiveRows, Nanos, Segments, Session, Symbol, Timeframe, TradeDate, Trades, decode_minutes, money};
+use market::{
+    Calendar, LiveRows, Nanos, Segments, Session, Symbol, Timeframe, TradeDate, Trades, decode_minutes, money,
+};
 use std::collections::{BTreeSet, HashMap};
 use std::ops::Range;
 use std::sync::Arc;
@@ -59,16 +63,29 @@ impl Ask {
         let many = asked.contains(ARRAY_SEPARATOR);
         let symbols = asked.split_terminator(ARRAY_SEPARATOR).map(str::to_owned).collect();
         if args.value(6)?.is_some() {
-            return Err(invalid("session_ohlc: known_at is not supported yet", "leave it out: bars are of everything known now"));
+            return Err(invalid(
+                "session_ohlc: known_at is not supported yet",
+                "leave it out: bars are of everything known now",
+            ));
         }
         match args.text(7)?.as_deref() {
             None | Some("event") => {}
-            Some("recv") => return Err(invalid("session_ohlc: clock => 'recv' is not supported yet", "leave it out: bars are by event time")),
+            Some("recv") => {
+                return Err(invalid(
+                    "session_ohlc: clock => 'recv' is not supported yet",
+                    "leave it out: bars are by event time",
+                ));
+            }
             Some(other) => return Err(invalid(format!("invalid clock \"{other}\""), "use event")),
         }
         match args.text(8)?.as_deref() {
             None | Some("trade") => {}
-            Some("clearing") => return Err(invalid("session_ohlc: day => 'clearing' is not supported yet", "leave it out: days are trade dates")),
+            Some("clearing") => {
+                return Err(invalid(
+                    "session_ohlc: day => 'clearing' is not supported yet",
+                    "leave it out: days are trade dates",
+                ));
+            }
             Some(other) => return Err(invalid(format!("invalid day \"{other}\""), "use trade")),
         }
         let is_date = |at: usize| -> Result<bool> {
@@ -84,7 +101,8 @@ impl Ask {
             When::Dates(args.date(2, "first date")?, args.date(3, "last date")?)
         } else {
             let instant = |at, name: &str| -> Result<Nanos> {
-                args.instant(at)?.ok_or_else(|| invalid(format!("session_ohlc: {name} is NULL"), "name a first and a last date"))
+                args.instant(at)?
+                    .ok_or_else(|| invalid(format!("session_ohlc: {name} is NULL"), "name a first and a last date"))
             };
             When::Instants(instant(2, "first")?, instant(3, "last")?)
         };
@@ -264,7 +282,10 @@ fn write(all: &[Bars], many: bool, schema: SchemaRef) -> Result<RecordBatch> {
         Arc::new(StringArray::from(each().map(state).collect::<Vec<String>>())),
     ];
     if many {
-        columns.insert(0, Arc::new(StringArray::from(each().map(|(found, _)| found.symbol.as_str()).collect::<Vec<&str>>())));
+        columns.insert(
+            0,
+            Arc::new(StringArray::from(each().map(|(found, _)| found.symbol.as_str()).collect::<Vec<&str>>())),
+        );
     }
     RecordBatch::try_new(schema, columns).map_err(|error| Error::world(error.to_string(), ""))
 }
@@ -322,7 +343,13 @@ impl<'a> TradeFold<'a> {
 
 /// The bars of one instrument: of minute bars where they give the exact answer and no live row falls on the session, else of
 /// trades.
-async fn bars_of(db: &Arc<Db>, instrument: &Instrument, request: &OhlcRequest, first: TradeDate, last: TradeDate) -> Result<Bars> {
+async fn bars_of(
+    db: &Arc<Db>,
+    instrument: &Instrument,
+    request: &OhlcRequest,
+    first: TradeDate,
+    last: TradeDate,
+) -> Result<Bars> {
     let calendar = instrument.calendar;
     let sessions: Vec<Session<'static>> = calendar.sessions(first, last)?.collect();
     let (Some(head), Some(tail)) = (sessions.first(), sessions.last()) else { return Ok(Bars::default()) };
@@ -447,7 +474,12 @@ async fn states(db: &Arc<Db>, instrument: i32, first: TradeDate, last: TradeDate
 /// How far back a close is looked for to fill the first gap with.
 const LOOK_BACK_DAYS: i32 = 14;
 
-async fn close_before(db: &Arc<Db>, instrument: &Instrument, request: &OhlcRequest, first: TradeDate) -> Result<Option<i64>> {
+async fn close_before(
+    db: &Arc<Db>,
+    instrument: &Instrument,
+    request: &OhlcRequest,
+    first: TradeDate,
+) -> Result<Option<i64>> {
     let from = first.plus(-LOOK_BACK_DAYS).max(instrument.calendar.known().0);
     if from >= first {
         return Ok(None);

@@ -103,7 +103,9 @@ impl From<DataFusionError> for Error {
             DataFusionError::SQL(parser, _) => Error::question(format!("the SQL cannot be read: {parser}"), ""),
             DataFusionError::SchemaError(schema, _) => Error::question(schema_message(schema), schema_hint(schema)),
             DataFusionError::Plan(message) => Error::question(plan_message(message), plan_hint(message)),
-            DataFusionError::NotImplemented(message) => Error::question(format!("not supported: {}", first_line(message)), ""),
+            DataFusionError::NotImplemented(message) => {
+                Error::question(format!("not supported: {}", first_line(message)), "")
+            }
             root @ (DataFusionError::ObjectStore(_)
             | DataFusionError::IoError(_)
             | DataFusionError::ParquetError(_)

@@ -31,7 +31,10 @@ pub async fn register(context: &SessionContext, market: &Market, files: &[PathBu
             market.put("t", Arc::clone(&table));
         }
         if market.put(&stem, table).is_some() && files.len() > 1 {
-            return Err(Error::question(format!("two files are called \"{stem}\""), "rename one: the stem is the table's name"));
+            return Err(Error::question(
+                format!("two files are called \"{stem}\""),
+                "rename one: the stem is the table's name",
+            ));
         }
     }
     if let Some(table) = trades {
@@ -49,7 +52,8 @@ async fn open(context: &SessionContext, file: &Path) -> Result<Arc<dyn TableProv
     if !file.exists() {
         return Err(Error::question(format!("there is no file {shown}"), "name Parquet or CSV files"));
     }
-    let path = file.to_str().ok_or_else(|| Error::question(format!("the name of {shown} is not UTF-8"), "rename it"))?;
+    let path =
+        file.to_str().ok_or_else(|| Error::question(format!("the name of {shown} is not UTF-8"), "rename it"))?;
     let extension = file.extension().unwrap_or_default().to_string_lossy().to_ascii_lowercase();
     let frame = match extension.as_str() {
         "parquet" | "pq" => {
@@ -57,7 +61,9 @@ async fn open(context: &SessionContext, file: &Path) -> Result<Arc<dyn TableProv
             context.read_parquet(path, ParquetReadOptions::default().file_extension(&dot)).await
         }
         "csv" => context.read_csv(path, CsvReadOptions::default()).await,
-        _ => return Err(Error::question(format!("{shown} is of no kind querycli reads"), "give .parquet or .csv files")),
+        _ => {
+            return Err(Error::question(format!("{shown} is of no kind querycli reads"), "give .parquet or .csv files"));
+        }
     };
     let frame = frame.map_err(|error| {
         let cause = Error::from(error);
@@ -85,7 +91,8 @@ pub async fn trades(context: &SessionContext, table: Arc<dyn TableProvider>, sym
     if has("symbol") {
         frame = frame.filter(col("symbol").eq(lit(symbol)))?;
     }
-    let wanted: Vec<&str> = ["ts", "price", "size", "ns", "seq", "sub", "flags"].into_iter().filter(|name| has(name)).collect();
+    let wanted: Vec<&str> =
+        ["ts", "price", "size", "ns", "seq", "sub", "flags"].into_iter().filter(|name| has(name)).collect();
     let batches = frame.select_columns(&wanted)?.collect().await?;
     let mut trades = Trades::new();
     for batch in &batches {
@@ -97,7 +104,11 @@ pub async fn trades(context: &SessionContext, table: Arc<dyn TableProvider>, sym
 
 fn push(batch: &RecordBatch, trades: &mut Trades) -> Result<()> {
     let column = |name: &str, kind: &DataType| -> Result<Option<arrow::array::ArrayRef>> {
-        batch.column_by_name(name).map(|c| cast(c, kind)).transpose().map_err(|e| Error::from(external(Error::world(e.to_string(), ""))))
+        batch
+            .column_by_name(name)
+            .map(|c| cast(c, kind))
+            .transpose()
+            .map_err(|e| Error::from(external(Error::world(e.to_string(), ""))))
     };
     let instant = DataType::Timestamp(TimeUnit::Nanosecond, Some("UTC".into()));
     let (Some(ts), Some(price), Some(size)) =

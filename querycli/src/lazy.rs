@@ -48,7 +48,12 @@ impl PartitionStream for Lazy {
 ///
 /// # Errors
 /// Those of DataFusion.
-pub fn plan(parts: Vec<Lazy>, schema: SchemaRef, projection: Option<&Vec<usize>>, limit: Option<usize>) -> Result<Arc<dyn ExecutionPlan>> {
+pub fn plan(
+    parts: Vec<Lazy>,
+    schema: SchemaRef,
+    projection: Option<&Vec<usize>>,
+    limit: Option<usize>,
+) -> Result<Arc<dyn ExecutionPlan>> {
     let parts = parts.into_iter().map(|part| Arc::new(part) as Arc<dyn PartitionStream>).collect();
     Ok(Arc::new(StreamingTableExec::try_new(schema, parts, projection, vec![], false, limit)?))
 }
@@ -83,7 +88,13 @@ impl TableProvider for LazyTable {
         TableType::Temporary
     }
 
-    async fn scan(&self, _: &dyn Session, projection: Option<&Vec<usize>>, _: &[Expr], limit: Option<usize>) -> Result<Arc<dyn ExecutionPlan>> {
+    async fn scan(
+        &self,
+        _: &dyn Session,
+        projection: Option<&Vec<usize>>,
+        _: &[Expr],
+        limit: Option<usize>,
+    ) -> Result<Arc<dyn ExecutionPlan>> {
         let part = Lazy::new(Arc::clone(&self.schema), self.label.clone(), Arc::clone(&self.make));
         plan(vec![part], Arc::clone(&self.schema), projection, limit)
     }

@@ -9,11 +9,11 @@ mod db;
 pub mod error;
 mod files;
 mod lazy;
+pub mod render;
 mod rewrite;
 mod scalar;
 mod sessions;
 mod tables;
-pub mod render;
 
 pub use error::{Error, Fault, Result};
 pub use render::{Format, Rows};
@@ -57,7 +57,8 @@ impl Session {
         if let Some(calendar) = &options.calendar {
             scalar::calendar(calendar)?;
         }
-        let mut config = SessionConfig::new().with_information_schema(true).with_default_catalog_and_schema("bellwether", "market");
+        let mut config =
+            SessionConfig::new().with_information_schema(true).with_default_catalog_and_schema("bellwether", "market");
         config.options_mut().execution.time_zone = Some("UTC".into());
         let context = SessionContext::new_with_config(config);
         let market = Arc::new(tables::Market::new(db, options.calendar, context.clone()));
@@ -81,7 +82,10 @@ impl Session {
     /// # Errors
     /// At the first statement that fails.
     pub async fn run(&self, sql: &str, mut each: impl FnMut(Rows)) -> Result<()> {
-        let parsed = DFParserBuilder::new(sql).with_dialect(&PostgreSqlDialect {}).build().and_then(|mut p| p.parse_statements());
+        let parsed = DFParserBuilder::new(sql)
+            .with_dialect(&PostgreSqlDialect {})
+            .build()
+            .and_then(|mut p| p.parse_statements());
         for statement in parsed? {
             each(self.statement(statement).await?);
         }
@@ -110,7 +114,9 @@ pub async fn run_sql(session: &Session, sql: &str) -> Result<Vec<Vec<String>>> {
     session
         .run(sql, |answer| {
             let texts = answer.texts().into_iter();
-            rows = texts.map(|row| row.into_iter().map(|value| value.unwrap_or_else(|| "NULL".into())).collect()).collect();
+            rows = texts
+                .map(|row| row.into_iter().map(|value| value.unwrap_or_else(|| "NULL".into())).collect())
+                .collect();
         })
         .await?;
     Ok(rows)

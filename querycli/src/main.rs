@@ -8,11 +8,14 @@ use std::process::ExitCode;
 
 /// SQL over a Bellwether database and over Parquet and CSV files, with the functions of the extension.
 #[derive(Parser)]
-#[command(version, after_help = "Examples:
+#[command(
+    version,
+    after_help = "Examples:
   querycli --db postgresql://localhost/market -c \"SELECT * FROM session_ohlc('ESZ25', '1h', '2025-11-28', '2025-11-28')\"
   querycli trades.parquet -c \"SELECT session_bucket('5m', ts, 'XNYS') AS bar, ohlc(price, size, ts, seq) FROM trades GROUP BY 1\"
 
-Exit codes: 0 done, 1 failed while running, 2 the question was wrong.")]
+Exit codes: 0 done, 1 failed while running, 2 the question was wrong."
+)]
 struct Arguments {
     /// Parquet and CSV files: tables named by their stems; a single one is also `trades` and `t`
     files: Vec<PathBuf>,
@@ -68,12 +71,14 @@ async fn run(arguments: Arguments) -> querycli::Result<()> {
     let mut out = std::io::stdout().lock();
     for script in scripts {
         let mut written = Ok(());
-        session.run(&script, |rows| {
-            // An answer without columns is that of a statement which has none.
-            if written.is_ok() && !rows.schema.fields().is_empty() {
-                written = out.write_all(rows.print(arguments.format).as_bytes());
-            }
-        }).await?;
+        session
+            .run(&script, |rows| {
+                // An answer without columns is that of a statement which has none.
+                if written.is_ok() && !rows.schema.fields().is_empty() {
+                    written = out.write_all(rows.print(arguments.format).as_bytes());
+                }
+            })
+            .await?;
         match written.and_then(|()| out.flush()) {
             // Whoever reads has enough, as in `querycli ... | head`.
             Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => return Ok(()),
@@ -84,8 +89,9 @@ async fn run(arguments: Arguments) -> querycli::Result<()> {
 }
 
 fn read(file: &PathBuf) -> querycli::Result<String> {
-    std::fs::read_to_string(file)
-        .map_err(|error| Error::question(format!("cannot read {}: {error}", file.display()), "name a text file with SQL"))
+    std::fs::read_to_string(file).map_err(|error| {
+        Error::question(format!("cannot read {}: {error}", file.display()), "name a text file with SQL")
+    })
 }
 
 fn standard_input() -> querycli::Result<String> {

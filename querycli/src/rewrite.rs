@@ -6,8 +6,8 @@
 use crate::error::{Error, Result};
 use datafusion::sql::parser::{CopyToSource, Statement};
 use datafusion::sql::sqlparser::ast::{
-    AccessExpr, Expr, Function, FunctionArg, FunctionArgExpr, FunctionArguments, Ident, ObjectName, ObjectNamePart, Subscript, TableFactor, Value, VisitMut,
-    VisitorMut,
+    AccessExpr, Expr, Function, FunctionArg, FunctionArgExpr, FunctionArguments, Ident, ObjectName, ObjectNamePart,
+    Subscript, TableFactor, Value, VisitMut, VisitorMut,
 };
 use datafusion::sql::sqlparser::dialect::PostgreSqlDialect;
 use datafusion::sql::sqlparser::parser::Parser;
@@ -128,7 +128,8 @@ fn single(name: &str) -> ObjectName {
 
 /// The function a name means: its own, or with `market.` in front.
 fn known(name: &ObjectName) -> Option<(&'static str, &'static [&'static str])> {
-    let parts: Vec<String> = name.0.iter().map(|part| part.as_ident().map(|i| i.value.to_ascii_lowercase())).collect::<Option<_>>()?;
+    let parts: Vec<String> =
+        name.0.iter().map(|part| part.as_ident().map(|i| i.value.to_ascii_lowercase())).collect::<Option<_>>()?;
     let bare = match parts.as_slice() {
         [bare] => bare,
         [schema, bare] if schema == "market" => bare,
@@ -178,10 +179,14 @@ fn in_order(function: &str, parameters: &[&str], args: Vec<FunctionArg>) -> Resu
 /// An array of texts as one text; anything else as it is.
 fn joined(arg: FunctionArg) -> FunctionArg {
     let FunctionArg::Unnamed(FunctionArgExpr::Expr(Expr::Array(array))) = &arg else { return arg };
-    let texts: Option<Vec<String>> = array.elem.iter().map(|element| match element {
-        Expr::Value(value) => value.value.clone().into_string(),
-        _ => None,
-    }).collect();
+    let texts: Option<Vec<String>> = array
+        .elem
+        .iter()
+        .map(|element| match element {
+            Expr::Value(value) => value.value.clone().into_string(),
+            _ => None,
+        })
+        .collect();
     let Some(texts) = texts else { return arg };
     // A separator at the end tells an array of one from a text.
     let text = texts.iter().flat_map(|text| [text.clone(), ARRAY_SEPARATOR.to_string()]).collect::<String>();

@@ -1,7 +1,10 @@
 //! Calendar questions as functions of rows: the same answers as the extension's, from the same crate.
 
 use crate::error::external;
-use arrow::array::{Array, ArrayRef, AsArray, BooleanBuilder, Date32Builder, Float64Builder, StringBuilder, StringArray, TimestampMicrosecondBuilder};
+use arrow::array::{
+    Array, ArrayRef, AsArray, BooleanBuilder, Date32Builder, Float64Builder, StringArray, StringBuilder,
+    TimestampMicrosecondBuilder,
+};
 use arrow::compute::cast;
 use arrow::datatypes::{DataType, Date32Type, Int32Type, TimeUnit, TimestampNanosecondType};
 use datafusion::common::{Result, ScalarValue, plan_err};
@@ -42,13 +45,23 @@ struct CalendarFunction {
 
 /// All of them.
 pub fn functions() -> Vec<ScalarUDF> {
-    [Q::TradeDate, Q::Segment, Q::IsOpen, Q::IsSession, Q::NextSession, Q::NextOpen, Q::NextClose, Q::SessionBucket, Q::BarVwap]
-        .into_iter()
-        .map(|question| {
-            let signature = Signature::user_defined(Volatility::Immutable);
-            ScalarUDF::new_from_impl(CalendarFunction { question, signature })
-        })
-        .collect()
+    [
+        Q::TradeDate,
+        Q::Segment,
+        Q::IsOpen,
+        Q::IsSession,
+        Q::NextSession,
+        Q::NextOpen,
+        Q::NextClose,
+        Q::SessionBucket,
+        Q::BarVwap,
+    ]
+    .into_iter()
+    .map(|question| {
+        let signature = Signature::user_defined(Volatility::Immutable);
+        ScalarUDF::new_from_impl(CalendarFunction { question, signature })
+    })
+    .collect()
 }
 
 impl Question {
@@ -98,8 +111,12 @@ impl ScalarUDFImpl for CalendarFunction {
         }
         for (at, (given, wanted)) in given.iter().zip(&types).enumerate() {
             let fits = match wanted {
-                DataType::Timestamp(..) => matches!(given, DataType::Timestamp(..) | DataType::Date32 | DataType::Null) || is_text(given),
-                DataType::Date32 => matches!(given, DataType::Date32 | DataType::Timestamp(..) | DataType::Null) || is_text(given),
+                DataType::Timestamp(..) => {
+                    matches!(given, DataType::Timestamp(..) | DataType::Date32 | DataType::Null) || is_text(given)
+                }
+                DataType::Date32 => {
+                    matches!(given, DataType::Date32 | DataType::Timestamp(..) | DataType::Null) || is_text(given)
+                }
                 DataType::Int32 => given.is_integer() || *given == DataType::Null,
                 _ => is_text(given) || *given == DataType::Null,
             };
@@ -217,7 +234,9 @@ impl Answers {
             Q::TradeDate | Q::NextSession => Answers::Date(Date32Builder::with_capacity(rows)),
             Q::Segment | Q::BarVwap => Answers::Text(StringBuilder::with_capacity(rows, 4 * rows)),
             Q::IsOpen | Q::IsSession => Answers::Bool(BooleanBuilder::with_capacity(rows)),
-            Q::NextOpen | Q::NextClose | Q::SessionBucket => Answers::Instant(TimestampMicrosecondBuilder::with_capacity(rows)),
+            Q::NextOpen | Q::NextClose | Q::SessionBucket => {
+                Answers::Instant(TimestampMicrosecondBuilder::with_capacity(rows))
+            }
         }
     }
 

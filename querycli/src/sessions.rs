@@ -2,7 +2,9 @@
 
 use crate::error::{Error, external};
 use crate::scalar::{calendar, instant_type};
-use arrow::array::{ArrayRef, BooleanArray, Date32Array, Int32Array, RecordBatch, StringArray, TimestampMicrosecondArray};
+use arrow::array::{
+    ArrayRef, BooleanArray, Date32Array, Int32Array, RecordBatch, StringArray, TimestampMicrosecondArray,
+};
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use datafusion::catalog::{MemTable, TableFunctionArgs, TableFunctionImpl, TableProvider};
 use datafusion::common::{Result, ScalarValue};
@@ -79,7 +81,10 @@ impl<'a> Arguments<'a> {
     }
 
     fn wrong(&self, at: usize, wanted: &str) -> datafusion::common::DataFusionError {
-        external(Error::question(format!("{}: argument {} is not {wanted}", self.function, at + 1), format!("give {wanted}")))
+        external(Error::question(
+            format!("{}: argument {} is not {wanted}", self.function, at + 1),
+            format!("give {wanted}"),
+        ))
     }
 
     fn missing(&self, name: &str) -> datafusion::common::DataFusionError {

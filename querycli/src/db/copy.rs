@@ -26,7 +26,10 @@ pub struct CopyRows {
 pub struct Fields(Vec<Option<Bytes>>);
 
 fn broken() -> Error {
-    Error::world("the server's binary rows cannot be read", "is something between querycli and PostgreSQL changing the stream?")
+    Error::world(
+        "the server's binary rows cannot be read",
+        "is something between querycli and PostgreSQL changing the stream?",
+    )
 }
 
 impl CopyRows {
@@ -84,7 +87,9 @@ impl CopyRows {
         }
         let chunk = &self.chunk;
         let int = |at: usize| -> Option<i32> { Some(i32::from_be_bytes(chunk.get(at..at + 4)?.try_into().ok()?)) };
-        let Some(count) = chunk.get(..2).and_then(|b| b.try_into().ok()).map(i16::from_be_bytes) else { return Ok(None) };
+        let Some(count) = chunk.get(..2).and_then(|b| b.try_into().ok()).map(i16::from_be_bytes) else {
+            return Ok(None);
+        };
         if count < 0 {
             self.chunk = Bytes::new();
             return Ok(None);

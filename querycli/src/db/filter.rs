@@ -62,7 +62,9 @@ fn collect(expr: &Expr, found: &mut Vec<Condition>) {
             }
         }
         Expr::Between(between) if !between.negated => {
-            if let (Some(column), Some(low), Some(high)) = (column(&between.expr), constant(&between.low), constant(&between.high)) {
+            if let (Some(column), Some(low), Some(high)) =
+                (column(&between.expr), constant(&between.low), constant(&between.high))
+            {
                 add(column, Operator::GtEq, vec![low.clone()]);
                 add(column, Operator::LtEq, vec![high.clone()]);
             }

@@ -69,9 +69,13 @@ where
 async fn client(config: &Config) -> Result<Client> {
     let refused = |error: tokio_postgres::Error| {
         let hint = match error.code() {
-            Some(code) if *code == SqlState::INVALID_CATALOG_NAME => "create it with createdb, then CREATE EXTENSION bellwether",
+            Some(code) if *code == SqlState::INVALID_CATALOG_NAME => {
+                "create it with createdb, then CREATE EXTENSION bellwether"
+            }
             Some(_) => "check the user and password in --db or BELLWETHER_DB",
-            None => "is it running, and is the address in --db or BELLWETHER_DB right? `cargo xtask pg start` starts one, `cargo xtask pg url` prints its address",
+            None => {
+                "is it running, and is the address in --db or BELLWETHER_DB right? `cargo xtask pg start` starts one, `cargo xtask pg url` prints its address"
+            }
         };
         let reason = error.as_db_error().map_or_else(|| causes(&error), |db| db.message().to_string());
         Error::world(format!("cannot connect to {}: {reason}", place(config)), hint)
@@ -105,7 +109,10 @@ impl Db {
     /// without the extension or with another version of it.
     pub async fn connect(url: &str) -> Result<Db> {
         let mut config: Config = url.trim().parse().map_err(|_| {
-            Error::question("--db cannot be read as a connection URL", "write it like postgresql://user@localhost:5432/market")
+            Error::question(
+                "--db cannot be read as a connection URL",
+                "write it like postgresql://user@localhost:5432/market",
+            )
         })?;
         if config.get_hosts().is_empty() {
             config.host("localhost");
@@ -141,7 +148,13 @@ impl Db {
             )
             .await?;
         let relations = relations.iter().map(|row| row.get(0)).collect();
-        Ok(Db { config, leader: tokio::sync::Mutex::new(leader), snapshot: Mutex::default(), idle: Mutex::default(), relations })
+        Ok(Db {
+            config,
+            leader: tokio::sync::Mutex::new(leader),
+            snapshot: Mutex::default(),
+            idle: Mutex::default(),
+            relations,
+        })
     }
 
     /// Takes a new snapshot: everything read until the next call is of this moment.

@@ -4,8 +4,8 @@ use super::{CopyRows, Db, Fields, filter, identifier};
 use crate::error::{Error, Result, external};
 use crate::lazy::{Lazy, plan};
 use arrow::array::{
-    ArrayRef, BooleanBuilder, Date32Builder, Decimal128Builder, Float32Builder, Float64Builder, Int16Builder, Int32Builder,
-    Int64Builder, RecordBatch, RecordBatchOptions, StringBuilder, TimestampMicrosecondBuilder,
+    ArrayRef, BooleanBuilder, Date32Builder, Decimal128Builder, Float32Builder, Float64Builder, Int16Builder,
+    Int32Builder, Int64Builder, RecordBatch, RecordBatchOptions, StringBuilder, TimestampMicrosecondBuilder,
 };
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef, TimeUnit};
 use async_trait::async_trait;
@@ -80,7 +80,10 @@ impl TableProvider for PgTable {
         TableType::Base
     }
 
-    fn supports_filters_pushdown(&self, filters: &[&Expr]) -> datafusion::common::Result<Vec<TableProviderFilterPushDown>> {
+    fn supports_filters_pushdown(
+        &self,
+        filters: &[&Expr],
+    ) -> datafusion::common::Result<Vec<TableProviderFilterPushDown>> {
         Ok(vec![TableProviderFilterPushDown::Inexact; filters.len()])
     }
 
@@ -211,7 +214,12 @@ impl Column {
 }
 
 fn numeric(text: &str) -> Result<i128> {
-    let refused = || Error::world(format!("the number {text} does not fit"), "20 digits before and 18 behind the point fit; leave the column out");
+    let refused = || {
+        Error::world(
+            format!("the number {text} does not fit"),
+            "20 digits before and 18 behind the point fit; leave the column out",
+        )
+    };
     let (negative, digits) = text.strip_prefix('-').map_or((false, text), |rest| (true, rest));
     let (whole, part) = digits.split_once('.').unwrap_or((digits, ""));
     let part = part.trim_end_matches('0');

@@ -6,8 +6,8 @@ use crate::error::{Error, Result, external};
 use crate::lazy::{Lazy, plan};
 use crate::scalar;
 use arrow::array::{
-    ArrayRef, Date32Array, Float64Array, Int16Array, Int32Array, Int64Array, RecordBatch, RecordBatchOptions, StringArray,
-    TimestampMicrosecondArray,
+    ArrayRef, Date32Array, Float64Array, Int16Array, Int32Array, Int64Array, RecordBatch, RecordBatchOptions,
+    StringArray, TimestampMicrosecondArray,
 };
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use async_trait::async_trait;
@@ -66,8 +66,11 @@ struct Scope {
 
 impl Scope {
     fn new(filters: &[Expr]) -> Scope {
-        let mut scope =
-            Scope { instruments: "true".into(), days: (TradeDate(i32::MIN), TradeDate(i32::MAX)), instants: (i64::MIN, i64::MAX) };
+        let mut scope = Scope {
+            instruments: "true".into(),
+            days: (TradeDate(i32::MIN), TradeDate(i32::MAX)),
+            instants: (i64::MIN, i64::MAX),
+        };
         for condition in filter::conditions(filters) {
             scope.narrow(condition);
         }
@@ -134,7 +137,10 @@ impl TableProvider for TradesTable {
         TableType::View
     }
 
-    fn supports_filters_pushdown(&self, filters: &[&Expr]) -> datafusion::common::Result<Vec<TableProviderFilterPushDown>> {
+    fn supports_filters_pushdown(
+        &self,
+        filters: &[&Expr],
+    ) -> datafusion::common::Result<Vec<TableProviderFilterPushDown>> {
         Ok(vec![TableProviderFilterPushDown::Inexact; filters.len()])
     }
 
@@ -188,13 +194,20 @@ struct Current {
 
 impl Reader {
     async fn open(db: Arc<Db>, scope: Scope, schema: SchemaRef) -> Result<Reader> {
-        let sql = format!("SELECT id, symbol, calendar FROM market.instruments WHERE {} ORDER BY id", scope.instruments);
+        let sql =
+            format!("SELECT id, symbol, calendar FROM market.instruments WHERE {} ORDER BY id", scope.instruments);
         let rows = db.leader().await.query(&sql, &[]).await?;
         let mut instruments = VecDeque::new();
         for row in rows {
-            instruments.push_back(Instrument { id: row.get(0), symbol: row.get(1), calendar: scalar::calendar(row.get(2))? });
+            instruments.push_back(Instrument {
+                id: row.get(0),
+                symbol: row.get(1),
+                calendar: scalar::calendar(row.get(2))?,
+            });
         }
-        let ids = ["seq", "sub", "flags", "cond", "ts_recv", "trade_id"].iter().any(|name| schema.column_with_name(name).is_some());
+        let ids = ["seq", "sub", "flags", "cond", "ts_recv", "trade_id"]
+            .iter()
+            .any(|name| schema.column_with_name(name).is_some());
         Ok(Reader { db, scope, schema, ids, instruments, current: None, ready: VecDeque::new() })
     }
 
@@ -254,7 +267,14 @@ enum Page<'a> {
 }
 
 impl Current {
-    fn block(&mut self, bytes: &[u8], scope: &Scope, ids: bool, schema: &SchemaRef, ready: &mut VecDeque<RecordBatch>) -> Result<()> {
+    fn block(
+        &mut self,
+        bytes: &[u8],
+        scope: &Scope,
+        ids: bool,
+        schema: &SchemaRef,
+        ready: &mut VecDeque<RecordBatch>,
+    ) -> Result<()> {
         let header = Header::parse(bytes)?;
         let (mut trades, mut core) = (Trades::new(), Core::new());
         for (at, page) in header.pages.iter().enumerate() {
@@ -308,16 +328,24 @@ impl Current {
         let mut columns: Vec<ArrayRef> = Vec::with_capacity(schema.fields().len());
         for field in schema.fields() {
             columns.push(match field.name().as_str() {
-                "symbol" => Arc::new(StringArray::from_iter_values(std::iter::repeat_n(self.instrument.symbol.as_str(), rows))),
-                "instrument_id" => Arc::new(Int32Array::from_iter_values(std::iter::repeat_n(self.instrument.id, rows))),
+                "symbol" => {
+                    Arc::new(StringArray::from_iter_values(std::iter::repeat_n(self.instrument.symbol.as_str(), rows)))
+                }
+                "instrument_id" => {
+                    Arc::new(Int32Array::from_iter_values(std::iter::repeat_n(self.instrument.id, rows)))
+                }
                 "ts" => whole(ts),
                 "ns" => Arc::new(Int16Array::from_iter_values(ts.iter().map(|ts| ts.rem_euclid(1000) as i16))),
                 "price" => money(true),
                 "size" => money(false),
                 "seq" => of_trades(&|t| Arc::new(Int64Array::from(t.seq.clone())))?,
                 "sub" => of_trades(&|t| Arc::new(Int16Array::from_iter_values(t.sub.iter().map(|sub| *sub as i16))))?,
-                "flags" => of_trades(&|t| Arc::new(Int32Array::from_iter_values(t.flags.iter().map(|flags| *flags as i32))))?,
-                "cond" => of_trades(&|t| Arc::new(Int32Array::from_iter_values(t.cond.iter().map(|cond| *cond as i32))))?,
+                "flags" => {
+                    of_trades(&|t| Arc::new(Int32Array::from_iter_values(t.flags.iter().map(|flags| *flags as i32))))?
+                }
+                "cond" => {
+                    of_trades(&|t| Arc::new(Int32Array::from_iter_values(t.cond.iter().map(|cond| *cond as i32))))?
+                }
                 "ts_recv" => of_trades(&|t| whole(&t.ts_recv))?,
                 "trade_id" => of_trades(&|t| {
                     Arc::new(Int64Array::from_iter(t.trade_id.iter().map(|id| (*id != NONE_I64).then_some(*id))))
@@ -327,7 +355,8 @@ impl Current {
             });
         }
         let options = RecordBatchOptions::new().with_row_count(Some(rows));
-        RecordBatch::try_new_with_options(Arc::clone(schema), columns, &options).map_err(|error| Error::world(error.to_string(), ""))
+        RecordBatch::try_new_with_options(Arc::clone(schema), columns, &options)
+            .map_err(|error| Error::world(error.to_string(), ""))
     }
 }
 
