@@ -4,7 +4,7 @@
 REVOKE ALL ON SCHEMA market FROM PUBLIC;
 GRANT USAGE ON SCHEMA market TO market_reader;
 
-GRANT SELECT ON market.instruments, market.instrument_symbols, market.instrument_terms, market.calendar_exceptions,
+GRANT SELECT ON market.calendars, market.instruments, market.instrument_symbols, market.instrument_terms, market.calendar_exceptions,
   market.live_trades, market.trade_blocks, market.bar_blocks, market.session_bars, market.trade_corrections,
   market.feeds, market.feed_gaps TO market_reader;
 GRANT SELECT, INSERT, UPDATE, DELETE ON market.live_trades, market.trade_blocks, market.bar_blocks, market.session_bars,
