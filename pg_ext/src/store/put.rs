@@ -54,6 +54,13 @@ fn check(bytes: &[u8]) -> Checked {
         if let Some(bad) = trades.iter().find_map(|t| t.check().err()) {
             crate::error::raise(&bad)
         }
+        if let Some(sub) = trades.sub.iter().find(|sub| i16::try_from(**sub).is_err() || **sub < 0) {
+            raise_with(
+                PgSqlErrorCode::ERRCODE_NUMERIC_VALUE_OUT_OF_RANGE,
+                &format!("sub {sub} of a trade is out of range"),
+                "sub counts the records of one message, from 0 to 32767",
+            )
+        }
         last = Some(header.last);
         checked.parts.push((range, header));
         checked.trades.push(trades);
