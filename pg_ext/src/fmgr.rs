@@ -178,7 +178,93 @@ pub struct Rows {
     store: *mut pg_sys::Tuplestorestate,
     desc: pg_sys::TupleDesc,
     rows: u64,
+    template: Option<Template>,
+    /// Templates in a row that no further row fitted.
+    wasted: u8,
 }
+
+/// A row without NULLs whose fixed columns are overwritten for the next one: forming a tuple anew costs more than the bar.
+struct Template {
+    slot: *mut pg_sys::TupleTableSlot,
+    bytes: *mut u8,
+    /// Offset and width of each fixed column; width 0 marks a varlena.
+    places: Vec<(usize, usize)>,
+    /// The varlena values that the row holds, 0 for fixed columns.
+    texts: Vec<usize>,
+}
+
+/// Width, alignment and passing of a column.
+unsafe fn attribute(desc: pg_sys::TupleDesc, i: usize) -> (i16, u8, bool) {
+    #[cfg(feature = "pg18")]
+    let a = &*pg_sys::TupleDescAttr(desc, i as i32);
+    #[cfg(not(feature = "pg18"))]
+    let a = &(*desc).attrs.as_slice(i + 1)[i];
+    (a.attlen, a.attalign as u8, a.attbyval)
+}
+
+impl Template {
+    /// Forms the row and finds where its columns lie; `None` for a type that is neither fixed and by value nor a varlena.
+    unsafe fn form(desc: pg_sys::TupleDesc, values: &mut [Datum]) -> Option<Template> {
+        const ALIGNED_HEADER: usize = std::mem::offset_of!(pg_sys::HeapTupleHeaderData, t_infomask2)
+            - std::mem::offset_of!(pg_sys::MinimalTupleData, t_infomask2);
+        let mut nulls = vec![false; values.len()];
+        let tuple = pg_sys::heap_form_minimal_tuple(desc, values.as_mut_ptr(), nulls.as_mut_ptr());
+        let bytes = tuple.cast::<u8>();
+        let mut at = (*tuple).t_hoff as usize - ALIGNED_HEADER;
+        let (mut places, mut texts) = (Vec::with_capacity(values.len()), Vec::with_capacity(values.len()));
+        for (i, value) in values.iter().enumerate() {
+            let (len, align, by_value) = attribute(desc, i);
+            let align = match align {
+                b'd' => 8,
+                b'i' => 4,
+                b's' => 2,
+                _ => 1,
+            };
+            let aligned = (at + align - 1) & !(align - 1);
+            if len == -1 {
+                // a short header is not aligned, and no long one begins with padding's zero
+                at = if *bytes.add(at) != 0 { at } else { aligned };
+                places.push((at, 0));
+                texts.push(value.value());
+                at += pgrx::varlena::varsize_any(bytes.add(at).cast());
+                continue;
+            }
+            if !by_value || !matches!(len, 1 | 2 | 4 | 8) {
+                return None;
+            }
+            places.push((aligned, len as usize));
+            texts.push(0);
+            at = aligned + len as usize;
+        }
+        let slot = pg_sys::MakeSingleTupleTableSlot(desc, &pg_sys::TTSOpsMinimalTuple);
+        pg_sys::ExecStoreMinimalTuple(tuple, slot, false);
+        Some(Template { slot, bytes, places, texts })
+    }
+
+    /// Whether only fixed columns differ.
+    fn fits(&self, values: &[Datum]) -> bool {
+        values.iter().zip(&self.texts).all(|(v, &text)| text == 0 || v.value() == text)
+    }
+
+    unsafe fn fill(&mut self, values: &[Datum]) {
+        for (v, &(at, width)) in values.iter().zip(&self.places) {
+            let to = self.bytes.add(at);
+            match width {
+                8 => to.cast::<u64>().write_unaligned(v.value() as u64),
+                4 => to.cast::<u32>().write_unaligned(v.value() as u32),
+                2 => to.cast::<u16>().write_unaligned(v.value() as u16),
+                1 => to.write(v.value() as u8),
+                _ => {}
+            }
+        }
+    }
+}
+
+/// Memory for a result before it goes to disk, in kB; `work_mem` where that is more. Bars are few, and a spill costs more
+/// than making them.
+const RESULT_KB: i32 = 64 << 10;
+
+const MOST_WASTED: u8 = 8;
 
 impl Rows {
     /// Begins the result of a set-returning function with `columns` columns.
@@ -212,15 +298,15 @@ impl Rows {
             error!("the function returns {columns} columns, {} are expected", (*desc).natts);
         }
         let random = (*info).allowedModes & pg_sys::SetFunctionReturnMode::SFRM_Materialize_Random as i32 != 0;
-        let store = pg_sys::tuplestore_begin_heap(random, false, pg_sys::work_mem);
+        let store = pg_sys::tuplestore_begin_heap(random, false, pg_sys::work_mem.max(RESULT_KB));
         (*info).returnMode = pg_sys::SetFunctionReturnMode::SFRM_Materialize;
         (*info).setResult = store;
         (*info).setDesc = desc;
         pg_sys::MemoryContextSwitchTo(old);
-        Rows { store, desc, rows: 0 }
+        Rows { store, desc, rows: 0, template: None, wasted: 0 }
     }
 
-    /// Adds a row; `None` is NULL.
+    /// Adds a row; `None` is NULL. Texts that repeat should be the same datum: such rows are the cheap ones.
     pub fn put<const N: usize>(&mut self, values: [Option<Datum>; N]) {
         let mut datums = [Datum::from(0usize); N];
         let mut nulls = [true; N];
@@ -233,7 +319,21 @@ impl Rows {
         // SAFETY: the description has as many columns as `begin` checked; the store copies the values.
         unsafe {
             debug_assert_eq!((*self.desc).natts as usize, N);
-            pg_sys::tuplestore_putvalues(self.store, self.desc, datums.as_mut_ptr(), nulls.as_mut_ptr());
+            match &mut self.template {
+                Some(template) if !nulls.contains(&true) && template.fits(&datums) => {
+                    template.fill(&datums);
+                    self.wasted = 0;
+                    pg_sys::tuplestore_puttupleslot(self.store, template.slot);
+                }
+                _ => {
+                    pg_sys::tuplestore_putvalues(self.store, self.desc, datums.as_mut_ptr(), nulls.as_mut_ptr());
+                    // where every row has texts of its own, templates cost more than they save
+                    if !nulls.contains(&true) && self.wasted < MOST_WASTED {
+                        self.wasted += 1;
+                        self.template = Template::form(self.desc, &mut datums);
+                    }
+                }
+            }
             if self.rows & 0x3fff == 0 {
                 pg_sys::check_for_interrupts!();
             }
