@@ -4,6 +4,7 @@
 use crate::pg::{self, query};
 use crate::setup;
 use anyhow::{Context, Result, bail, ensure};
+use std::cell::Cell;
 use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::Instant;
@@ -22,7 +23,7 @@ pub fn run() -> Result<()> {
     pg::start(&server, false)?;
     query(&server, "postgres", "DROP DATABASE IF EXISTS demo WITH (FORCE)")?;
     pg::make_database(&server, DATABASE)?;
-    let demo = Demo { server: &server };
+    let demo = Demo { server: &server, after_note: Cell::new(false) };
 
     println!("\nBellwether: session-aware market data inside PostgreSQL\n");
     demo.heading("A PostgreSQL of your own, with the extension, beside any other you have");
@@ -93,11 +94,10 @@ pub fn run() -> Result<()> {
     ensure!(Path::new(chart).is_file(), "no chart at {chart}");
     demo.note(&format!("The chart is in {chart}"));
 
-    println!();
     demo.heading("To go on");
     println!("   That was all of it, in {:.1} s after the build.\n", start.elapsed().as_secs_f64());
     println!(
-        "  cargo xtask pg psql --database demo     a prompt on these trades; \\df+ market.* explains what there is"
+        "   cargo xtask pg psql --database demo     a prompt on these trades; \\df+ market.* explains what there is"
     );
     println!("   cargo xtask pg url                      a database of your own; `ingest load --db URL FILE` fills it");
     println!("   cargo xtask pg stop                     stops the server; `pg start` brings it back with its data");
@@ -107,20 +107,30 @@ pub fn run() -> Result<()> {
 
 struct Demo<'a> {
     server: &'a Server,
+    /// A blank line separates what is said from what is run.
+    after_note: Cell<bool>,
 }
 
 impl Demo<'_> {
     fn heading(&self, text: &str) {
+        self.gap();
         println!("── {text} {}\n", "─".repeat(96_usize.saturating_sub(text.chars().count())));
     }
 
     fn note(&self, text: &str) {
         println!("   {text}");
+        self.after_note.set(true);
+    }
+
+    fn gap(&self) {
+        if self.after_note.replace(false) {
+            println!();
+        }
     }
 
     /// Shows SQL, runs it with psql and shows what it prints.
     fn sql(&self, sql: &str) -> Result<()> {
-        println!();
+        self.gap();
         sql.lines().for_each(|line| println!("   {} {line}", paint("=>")));
         let mut psql = self.server.psql(DATABASE)?;
         let out = psql.args(["-q", "-v", "ON_ERROR_STOP=1", "-P", "pager=off", "-c", sql]).output()?;
@@ -133,7 +143,7 @@ impl Demo<'_> {
 
     /// Shows a command, runs it and shows what it prints.
     fn program(&self, name: &str, arguments: &[&str]) -> Result<()> {
-        println!();
+        self.gap();
         let words: Vec<String> = arguments.iter().map(|word| quoted(word)).collect();
         format!("{name} {}", words.join(" ")).lines().enumerate().for_each(|(at, line)| {
             println!("   {} {line}", if at == 0 { paint("$") } else { " ".into() });
