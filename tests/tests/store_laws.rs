@@ -1,147 +1,772 @@
-//! The laws of corrections: what the venue took back or replaced outranks data, before and after every seal and load.
+//! The laws of the store, on a real server: no way of storing trades changes an answer, nothing is lost or counted twice.
 
-use anyhow::{Context, Result, ensure};
-use tests::cluster;
-use tokio_postgres::{Client, SimpleQueryMessage};
+use anyhow::{Result, ensure};
+use market::{Calendar, Segments, Session, Trade, TradeDate, Trades, flags};
+use tests::cluster::{self, Database};
+use tests::model::{self, Gaps, Shown, Width};
+use tests::store::{self, Chance, Put, TICK, insert, put, seal, sessions, texts, verify, view};
+use tokio_postgres::{Client, IsolationLevel};
 
-const DAY: &str = "2025-11-25";
+const MINUTE: i64 = 60_000_000_000;
+const EVERYTHING: &str = "SELECT * FROM market.session_ohlc('X', '5m', '2025-11-20', '2025-12-05', segments => 'ALL')";
 
-async fn rows(client: &Client, sql: &str) -> Result<Vec<String>> {
-    let messages = client.simple_query(sql).await.with_context(|| sql.to_string())?;
-    let text = |message| match message {
-        SimpleQueryMessage::Row(row) => {
-            let fields: Vec<&str> = (0..row.len()).map(|at| row.get(at).unwrap_or("NULL")).collect();
-            Some(fields.join("|"))
-        }
-        _ => None,
-    };
-    Ok(messages.into_iter().filter_map(text).collect())
-}
-
-async fn one(client: &Client, sql: &str) -> Result<String> {
-    rows(client, sql).await?.into_iter().next().with_context(|| format!("no row from {sql}"))
-}
-
-async fn instrument(client: &Client) -> Result<()> {
-    Ok(client.batch_execute("SELECT market.add_instrument('SPY', calendar => 'XNYS', tick_size => 0.01)").await?)
-}
-
-async fn insert(client: &Client, values: &str) -> Result<()> {
-    let sql = format!("INSERT INTO market.trades (symbol, ts, seq, price, size, sub, trade_id) VALUES {values}");
-    Ok(client.batch_execute(&sql).await?)
-}
-
-/// Three trades at 100, 101 and 102, ten seconds apart.
-async fn three_trades(client: &Client) -> Result<()> {
-    instrument(client).await?;
-    let row = |n: i32| format!("('SPY', '{DAY} 15:00:{}0+00', {n}, {}, {n}, 0, {})", n - 1, 99 + n, 900 + n);
-    insert(client, &[row(1), row(2), row(3)].join(", ")).await
-}
-
-/// The day's bar without its state, and its trades.
-async fn answer(client: &Client) -> Result<Vec<String>> {
-    let bar = format!(
-        "SELECT open, high, low, close, volume, trades FROM market.session_ohlc('SPY', '1d', '{DAY}', '{DAY}')"
-    );
-    let trades =
-        "SELECT ts, seq, sub, price, size, flags FROM market.trades WHERE symbol = 'SPY' ORDER BY ts, ns, seq, sub";
-    Ok([rows(client, &bar).await?, rows(client, trades).await?].concat())
-}
-
-async fn seal(client: &Client) -> Result<String> {
-    one(client, &format!("SELECT market.seal('SPY', '{DAY}')")).await
-}
-
-/// Seals, and the answer is what it was before.
-async fn seal_changes_nothing(client: &Client) -> Result<()> {
-    let before = answer(client).await?;
-    seal(client).await?;
-    assert_eq!(answer(client).await?, before);
-    let verify = format!("SELECT * FROM market.verify_bars('SPY', '{DAY}', '{DAY}')");
-    assert_eq!(rows(client, &verify).await?, Vec::<String>::new());
-    assert_eq!(one(client, "SELECT count(*) FROM market.live_trades").await?, "0");
-    Ok(())
-}
-
-fn correct(seq: i32, price: i32) -> String {
-    format!("SELECT market.correct_trade('SPY', '{DAY} 15:00:{}0+00', {seq}, {price}, 5)", seq - 1)
-}
-
-#[tokio::test]
-async fn a_corrected_live_trade_survives_its_seal() -> Result<()> {
-    let client = cluster::database("correct_live").await?.client().await?;
-    three_trades(&client).await?;
-    assert_eq!(one(&client, &correct(2, 111)).await?, "t");
-    ensure!(answer(&client).await?[0].starts_with("100|111|100|102|9|3"));
-    seal_changes_nothing(&client).await?;
-    assert_eq!(one(&client, &correct(2, 112)).await?, "t", "a sealed one is corrected as well");
-    ensure!(answer(&client).await?[0].starts_with("100|112|100|102|9|3"));
-    seal_changes_nothing(&client).await
-}
-
-#[tokio::test]
-async fn a_correction_of_a_trade_to_come_waits_for_it_unseen() -> Result<()> {
-    let client = cluster::database("correct_early").await?.client().await?;
-    three_trades(&client).await?;
-    let before = answer(&client).await?;
-    let early = format!("SELECT market.correct_trade('SPY', '{DAY} 15:00:30+00', 4, 200, 5)");
-    assert_eq!(one(&client, &early).await?, "f");
-    assert_eq!(answer(&client).await?, before);
-    seal_changes_nothing(&client).await?;
-    insert(&client, &format!("('SPY', '{DAY} 15:00:30+00', 4, 50, 1, 0, 904)")).await?;
-    ensure!(answer(&client).await?[0].starts_with("100|200|100|200|11|4"));
-    seal_changes_nothing(&client).await
-}
-
-#[tokio::test]
-async fn the_last_word_on_a_trade_counts() -> Result<()> {
-    let client = cluster::database("last_word").await?.client().await?;
-    three_trades(&client).await?;
-    seal(&client).await?;
-    assert_eq!(one(&client, &format!("SELECT market.bust_trade('SPY', 903, '{DAY}')")).await?, "t");
-    ensure!(answer(&client).await?[0].starts_with("100|101|100|101|3|2"));
-    assert_eq!(one(&client, &format!("SELECT market.bust_trade('SPY', 903, '{DAY}')")).await?, "f", "busted already");
-    assert_eq!(one(&client, &correct(3, 103)).await?, "f");
-    ensure!(answer(&client).await?[0].starts_with("100|103|100|103|8|3"), "the bust was taken back");
-    seal_changes_nothing(&client).await
-}
-
-#[tokio::test]
-async fn an_ambiguous_name_is_refused_with_the_candidates() -> Result<()> {
-    let client = cluster::database("ambiguous").await?.client().await?;
-    instrument(&client).await?;
-    insert(&client, &format!("('SPY', '{DAY} 15:00+00', 1, 100, 1, 0, 1), ('SPY', '{DAY} 15:00+00', 1, 101, 1, 1, 2)"))
-        .await?;
-    let bust = |rest: &str| format!("SELECT market.bust_trade('SPY', '{DAY} 15:00+00', 1{rest})");
-    let error = client.simple_query(&bust("")).await.expect_err("refused");
-    let error = error.as_db_error().context("an error of the server")?;
-    assert_eq!(error.code().code(), "22023");
-    ensure!(error.message().contains("sub 0") && error.message().contains("sub 1"), "{}", error.message());
-    assert_eq!(one(&client, &bust(", sub => 1::int2")).await?, "t");
-    ensure!(answer(&client).await?[0].starts_with("100|100|100|100|1|1"));
-    seal_changes_nothing(&client).await
-}
-
-#[tokio::test]
-async fn one_identity_with_two_contents_is_one_trade_and_a_dead_letter() -> Result<()> {
-    let client = cluster::database("conflict").await?.client().await?;
-    instrument(&client).await?;
-    insert(&client, &format!("('SPY', '{DAY} 15:00+00', 1, 100, 1, 0, 1), ('SPY', '{DAY} 15:00+00', 1, 101, 1, 0, 1)"))
-        .await?;
-    seal_changes_nothing(&client).await?;
-    assert_eq!(one(&client, "SELECT count(*) FROM market.dead_letters").await?, "1");
-    Ok(())
-}
-
-#[tokio::test]
-async fn prices_beyond_fixed_point_are_refused_where_they_come_in() -> Result<()> {
-    let client = cluster::database("too_large").await?.client().await?;
-    three_trades(&client).await?;
-    for bad in ["1e10, 1", "'nan', 1", "1, -1", "1, 1e10"] {
+/// Bars without their state, which says how they are stored.
+async fn answers(client: &Client, symbol: &str) -> Result<Vec<String>> {
+    let mut all = Vec::new();
+    for (timeframe, segments) in [("1m", "ALL"), ("30s", "ETH"), ("1d", "RTH"), ("1d", "ETH"), ("1w", "ALL")] {
         let sql = format!(
-            "INSERT INTO market.live_trades (instrument_id, ts, price, size) VALUES (1, '{DAY} 15:00+00', {bad})"
+            "SELECT trade_date, bar_at, bar_end, open, high, low, close, volume, trades, vwap
+             FROM market.session_ohlc('{symbol}', '{timeframe}', '2025-11-20', '2025-12-05', segments => '{segments}') ORDER BY 2"
         );
-        ensure!(client.batch_execute(&sql).await.is_err(), "taken: {bad}");
+        all.extend(texts(client, &sql).await?.into_iter().map(|row| format!("{timeframe} {segments} {row}")));
     }
-    seal_changes_nothing(&client).await
+    Ok(all)
+}
+
+async fn fresh(name: &str, calendar: &str) -> Result<(Database, Client, i32)> {
+    let database = cluster::database(name).await?;
+    let client = database.client().await?;
+    let id = store::instrument(&client, "X", calendar).await?;
+    Ok((database, client, id))
+}
+
+fn same(what: &str, found: &[String], expected: &[String]) {
+    for (at, (f, e)) in found.iter().zip(expected).enumerate() {
+        assert_eq!(f, e, "{what}: row {at} of {}", expected.len());
+    }
+    assert_eq!(found.len(), expected.len(), "{what}: rows");
+}
+
+/// All trades of some sessions, in order.
+fn generate(chance: &mut Chance, days: &[Session<'_>], n: usize) -> Vec<Trades> {
+    days.iter().map(|s| store::session_trades(chance, s, n, true)).collect()
+}
+
+fn flat(days: &[Trades]) -> Vec<Trade> {
+    days.iter().flat_map(Trades::iter).collect()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn seal_changes_no_answer() -> Result<()> {
+    let (_db, client, id) = fresh("seal", "XNYS").await?;
+    let calendar = Calendar::builtin("XNYS")?;
+    let days = sessions(&calendar, "2025-11-26", "2025-12-01")?;
+    let mut chance = Chance::new(11);
+    let mut trades = flat(&generate(&mut chance, &days, 1500));
+    chance.shuffle(&mut trades);
+    let (first, late) = trades.split_at(trades.len() * 3 / 4);
+    insert(&client, id, first).await?;
+    for round in [first, late] {
+        if round.len() == late.len() {
+            insert(&client, id, late).await?;
+        }
+        // some are taken back, some corrected, wherever they lie
+        for t in round.iter().step_by(97) {
+            let at = format!("timestamptz 'epoch' + {} * interval '1 microsecond'", t.ts.div_euclid(1000));
+            let identity =
+                format!("'X', {at}, {}, ns => {}::int2, sub => {}::int2", t.seq, t.ts.rem_euclid(1000), t.sub);
+            let call = match t.seq % 2 {
+                0 => format!("market.bust_trade({identity})"),
+                _ => format!(
+                    "market.correct_trade({identity}, price => {}, size => 7)",
+                    market::money::to_f64(t.price) + 1.0
+                ),
+            };
+            assert_eq!(texts(&client, &format!("SELECT {call}")).await?, ["t"], "{call}");
+        }
+        let before = (answers(&client, "X").await?, view(&client, "X").await?);
+        for day in &days {
+            seal(&client, "X", day).await?;
+            same("bars", &answers(&client, "X").await?, &before.0);
+        }
+        same("trades", &view(&client, "X").await?, &before.1);
+        assert_eq!(texts(&client, "SELECT count(*) FROM market.live_trades").await?, ["0"]);
+        same("verify", &verify(&client, "X").await?, &[]);
+        let between = "SELECT ts, ns, seq, sub, price, size, flags, cond, ts_recv, trade_id, trade_date, segment FROM market.trades_between('X', '-infinity', 'infinity')";
+        same("trades_between", &texts(&client, between).await?, &before.1);
+    }
+    Ok(())
+}
+
+/// A correction of a trade that nobody has reported waits for it, as a bust does.
+#[tokio::test]
+async fn a_correction_waits_for_its_trade() -> Result<()> {
+    let (_db, client, id) = fresh("orphan", "XNYS").await?;
+    let calendar = Calendar::builtin("XNYS")?;
+    let days = sessions(&calendar, "2025-11-26", "2025-11-26")?;
+    let t =
+        Trade { ts: days[0].spans[1].open + 5_000, seq: 3, price: 100 * TICK, size: 1, cond: 5, ..Trade::default() };
+    client.batch_execute("SELECT market.correct_trade('X', '2025-11-26 14:30:00.000005+00', 3, 42, 9)").await?;
+    assert_eq!(view(&client, "X").await?.len(), 0);
+    seal(&client, "X", &days[0]).await?;
+    assert_eq!(view(&client, "X").await?.len(), 0);
+    insert(&client, id, &[t]).await?;
+    let before = (view(&client, "X").await?, answers(&client, "X").await?);
+    assert!(before.0[0].contains("|42|9|0|5|"), "{:?}", before.0);
+    for _ in 0..2 {
+        seal(&client, "X", &days[0]).await?;
+        same("trades", &view(&client, "X").await?, &before.0);
+        same("bars", &answers(&client, "X").await?, &before.1);
+        // it is reported once more, with what it was
+        insert(&client, id, &[t]).await?;
+        same("trades, reported again", &view(&client, "X").await?, &before.0);
+    }
+    assert_eq!(put(&client, id, &[t].into_iter().collect()).await?, Put { added: 0, known: 1, conflicts: 0 });
+    assert_eq!(texts(&client, "SELECT count(*) FROM market.dead_letters").await?, ["0"]);
+    same("verify", &verify(&client, "X").await?, &[]);
+    Ok(())
+}
+
+/// A part that is gone comes back when its trades are sent again.
+#[tokio::test]
+async fn sending_trades_again_repairs_a_lost_part() -> Result<()> {
+    let (_db, client, id) = fresh("repair", "XNYS").await?;
+    let calendar = Calendar::builtin("XNYS")?;
+    let days = sessions(&calendar, "2025-11-26", "2025-11-26")?;
+    let all = store::session_trades(&mut Chance::new(21), &days[0], 1000, true);
+    put(&client, id, &all).await?;
+    let before = (view(&client, "X").await?, answers(&client, "X").await?);
+    client.batch_execute("DELETE FROM market.trade_blocks").await?;
+    assert_eq!(put(&client, id, &all).await?.added, all.len() as i64);
+    same("trades", &view(&client, "X").await?, &before.0);
+    same("bars", &answers(&client, "X").await?, &before.1);
+    same("verify", &verify(&client, "X").await?, &[]);
+    Ok(())
+}
+
+#[tokio::test]
+async fn reseal_is_idempotent() -> Result<()> {
+    let (_db, client, id) = fresh("reseal", "CME_EQUITY").await?;
+    let calendar = Calendar::builtin("CME_EQUITY")?;
+    let days = sessions(&calendar, "2025-11-26", "2025-11-28")?;
+    let trades = generate(&mut Chance::new(12), &days, 800);
+    insert(&client, id, &flat(&trades)).await?;
+    for (day, trades) in days.iter().zip(&trades) {
+        assert_eq!(seal(&client, "X", day).await?, trades.len() as i64);
+    }
+    let stored = "SELECT tableoid::regclass, ctid, xmin FROM market.trade_blocks UNION ALL SELECT tableoid::regclass, ctid, xmin FROM market.bar_blocks
+                  UNION ALL SELECT tableoid::regclass, ctid, xmin FROM market.session_bars ORDER BY 1, 2";
+    let before = texts(&client, stored).await?;
+    for day in &days {
+        assert_eq!(seal(&client, "X", day).await?, 0);
+    }
+    assert_eq!(texts(&client, stored).await?, before, "nothing is written");
+    // the same rows once more: packed away, and nothing changes
+    insert(&client, id, &flat(&trades)).await?;
+    for (day, trades) in days.iter().zip(&trades) {
+        assert_eq!(seal(&client, "X", day).await?, trades.len() as i64);
+    }
+    assert_eq!(texts(&client, stored).await?, before, "nothing is written");
+    same("dead letters", &texts(&client, "SELECT raw FROM market.dead_letters").await?, &[]);
+    Ok(())
+}
+
+#[tokio::test]
+async fn put_trades_twice_is_once() -> Result<()> {
+    let (_db, client, id) = fresh("twice", "XHKG").await?;
+    let calendar = Calendar::builtin("XHKG")?;
+    let days = sessions(&calendar, "2025-11-26", "2025-11-26")?;
+    let mut chance = Chance::new(13);
+    let all = store::session_trades(&mut chance, &days[0], 3000, true);
+    let half: Trades = all.iter().filter(|_| chance.once_in(2)).collect();
+    let n = |trades: &Trades| trades.len() as i64;
+    let put_of = |added, known, conflicts| Put { added, known, conflicts };
+    assert_eq!(put(&client, id, &half).await?, put_of(n(&half), 0, 0));
+    assert_eq!(put(&client, id, &half).await?, put_of(0, n(&half), 0));
+    assert_eq!(put(&client, id, &all).await?, put_of(n(&all) - n(&half), n(&half), 0));
+    let before = answers(&client, "X").await?;
+    assert_eq!(put(&client, id, &half).await?, put_of(0, n(&half), 0));
+    // the same identities with other content never overwrite
+    let other: Trades = half.iter().map(|t| Trade { price: t.price + TICK, ..t }).collect();
+    for _ in 0..2 {
+        assert_eq!(put(&client, id, &other).await?, put_of(0, 0, n(&half)));
+    }
+    same("bars", &answers(&client, "X").await?, &before);
+    assert_eq!(texts(&client, "SELECT count(*) FROM market.dead_letters").await?, [n(&half).to_string()]);
+    same("verify", &verify(&client, "X").await?, &[]);
+    Ok(())
+}
+
+/// What is known first stays, also while it is still a row.
+#[tokio::test]
+async fn put_trades_does_not_overwrite_live_rows() -> Result<()> {
+    let (_db, client, id) = fresh("overwrite", "XNYS").await?;
+    let calendar = Calendar::builtin("XNYS")?;
+    let days = sessions(&calendar, "2025-11-26", "2025-11-26")?;
+    let all = store::session_trades(&mut Chance::new(14), &days[0], 500, true);
+    insert(&client, id, &all.iter().step_by(2).collect::<Vec<_>>()).await?;
+    let bars = answers(&client, "X").await?;
+    let other: Trades = all.iter().step_by(2).map(|t| Trade { price: t.price + TICK, ..t }).collect();
+    assert_eq!(put(&client, id, &other).await?, Put { added: 0, known: 0, conflicts: other.len() as i64 });
+    same("bars", &answers(&client, "X").await?, &bars);
+    let done = put(&client, id, &all).await?;
+    assert_eq!((done.added, done.known, done.conflicts), ((all.len() / 2) as i64, all.len().div_ceil(2) as i64, 0));
+    let bars = answers(&client, "X").await?;
+    seal(&client, "X", &days[0]).await?;
+    same("bars, sealed", &answers(&client, "X").await?, &bars);
+    same("verify", &verify(&client, "X").await?, &[]);
+    Ok(())
+}
+
+/// Two rows of one identity with other content: one counts, the other is kept as a dead letter when they are sealed.
+#[tokio::test]
+async fn conflicting_rows_are_not_lost_silently() -> Result<()> {
+    let (_db, client, id) = fresh("rivals", "XNYS").await?;
+    let calendar = Calendar::builtin("XNYS")?;
+    let days = sessions(&calendar, "2025-11-26", "2025-11-26")?;
+    let t = Trade { ts: days[0].spans[1].open, seq: 1, price: 100 * TICK, size: 1, ..Trade::default() };
+    insert(&client, id, &[t, t, Trade { price: 101 * TICK, ..t }]).await?;
+    let bars = answers(&client, "X").await?;
+    assert_eq!(seal(&client, "X", &days[0]).await?, 3);
+    same("bars", &answers(&client, "X").await?, &bars);
+    assert_eq!(texts(&client, "SELECT count(*) FROM market.dead_letters WHERE raw LIKE '%price=1.01%'").await?, ["1"]);
+    assert_eq!(texts(&client, "SELECT count(*) FROM market.dead_letters").await?, ["1"]);
+    Ok(())
+}
+
+/// Trades that count for nothing make no bar, and are stored all the same.
+#[tokio::test]
+async fn trades_that_count_for_nothing_are_kept() -> Result<()> {
+    let (_db, client, id) = fresh("nothing", "XNYS").await?;
+    let calendar = Calendar::builtin("XNYS")?;
+    let days = sessions(&calendar, "2025-11-26", "2025-11-26")?;
+    let none = flags::NO_LAST | flags::NO_HIGH_LOW | flags::NO_VOLUME;
+    let t = Trade { ts: days[0].spans[1].open, seq: 1, price: 100 * TICK, size: 1, flags: none, ..Trade::default() };
+    let one: Trades = [t].into_iter().collect();
+    let two: Trades = [t, Trade { seq: 2, ..t }].into_iter().collect();
+    assert_eq!(put(&client, id, &one).await?, Put { added: 1, known: 0, conflicts: 0 });
+    assert_eq!(put(&client, id, &one).await?, Put { added: 0, known: 1, conflicts: 0 });
+    assert_eq!(put(&client, id, &two).await?, Put { added: 1, known: 1, conflicts: 0 });
+    assert_eq!(view(&client, "X").await?.len(), 2);
+    same("bars", &answers(&client, "X").await?, &[]);
+    same("verify", &verify(&client, "X").await?, &[]);
+    Ok(())
+}
+
+#[tokio::test]
+async fn late_trade_is_seen_at_once() -> Result<()> {
+    let (_db, mut client, id) = fresh("late", "XNYS").await?;
+    let calendar = Calendar::builtin("XNYS")?;
+    let days = sessions(&calendar, "2025-11-26", "2025-11-28")?;
+    let trades = generate(&mut Chance::new(15), &days, 500);
+    for day in &trades {
+        put(&client, id, day).await?;
+    }
+    let day = async |c: &Client| -> Result<(f64, i64, String)> {
+        let sql = "SELECT high, trades, state FROM market.session_ohlc('X', '1d', '2025-11-26', '2025-11-26')";
+        let r = c.query_one(sql, &[]).await?;
+        Ok((r.get(0), r.get(1), r.get(2)))
+    };
+    let (_, n, state) = day(&client).await?;
+    assert_eq!(state, "final");
+    // inside the transaction that inserts it, through the view, and for others after the commit
+    let transaction = client.transaction().await?;
+    transaction
+        .execute("INSERT INTO market.trades (symbol, ts, seq, price, size) VALUES ('X', '2025-11-26 15:00+00', 777, 5000, 1)", &[])
+        .await?;
+    let (high, seen, state) = day(transaction.client()).await?;
+    assert_eq!((high, seen, state.as_str()), (5000.0, n + 1, "provisional"));
+    transaction.commit().await?;
+    for source in ["auto", "minutes", "trades"] {
+        client.batch_execute(&format!("SET bellwether.source = {source}")).await?;
+        let (high, seen, _) = day(&client).await?;
+        assert_eq!((high, seen), (5000.0, n + 1), "{source}");
+    }
+    seal(&client, "X", &days[0]).await?;
+    let (high, seen, state) = day(&client).await?;
+    assert_eq!((high, seen, state.as_str()), (5000.0, n + 1, "revised(1)"));
+    Ok(())
+}
+
+#[tokio::test]
+async fn bust_survives_a_reload() -> Result<()> {
+    let (_db, client, id) = fresh("bust", "XNYS").await?;
+    let calendar = Calendar::builtin("XNYS")?;
+    let days = sessions(&calendar, "2025-11-26", "2025-11-26")?;
+    let all = store::session_trades(&mut Chance::new(16), &days[0], 400, true);
+    let t = Trade { ts: days[0].spans[1].open + 1, seq: 999, price: 900 * TICK, size: 1, ..Trade::default() };
+    let with: Trades = {
+        let mut all = all.clone();
+        all.push(t);
+        all.sort_by_key();
+        all
+    };
+    put(&client, id, &all).await?;
+    let without = (answers(&client, "X").await?, view(&client, "X").await?);
+    let clean = async |what: &str| -> Result<()> {
+        same(what, &answers(&client, "X").await?, &without.0);
+        same(what, &view(&client, "X").await?, &without.1);
+        same(what, &verify(&client, "X").await?, &[]);
+        Ok(())
+    };
+    let bust = "SELECT market.bust_trade('X', '2025-11-26 14:30+00', 999, ns => 1::int2)";
+    // before it has come at all
+    assert_eq!(texts(&client, bust).await?, ["f"]);
+    clean("a bust waits").await?;
+    insert(&client, id, &[t]).await?;
+    clean("the row came").await?;
+    seal(&client, "X", &days[0]).await?;
+    clean("sealed").await?;
+    assert_eq!(put(&client, id, &with).await?, Put { added: 0, known: with.len() as i64, conflicts: 0 });
+    clean("reloaded").await?;
+    insert(&client, id, &[t]).await?;
+    clean("the row came again").await?;
+    seal(&client, "X", &days[0]).await?;
+    clean("and was sealed").await?;
+    // a correction after the bust: when the trade comes again it is there, with the new content; a bust takes that away
+    assert_eq!(
+        texts(&client, "SELECT market.correct_trade('X', '2025-11-26 14:30+00', 999, 9, 1, ns => 1::int2)").await?,
+        ["f"]
+    );
+    clean("a correction waits").await?;
+    seal(&client, "X", &days[0]).await?;
+    clean("a correction waits, sealed").await?;
+    put(&client, id, &with).await?;
+    assert_eq!(view(&client, "X").await?.len(), without.1.len() + 1);
+    assert_eq!(texts(&client, "SELECT price FROM market.trades WHERE symbol = 'X' AND seq = 999").await?, ["9"]);
+    assert_eq!(texts(&client, bust).await?, ["t"]);
+    clean("busted again").await?;
+    put(&client, id, &with).await?;
+    clean("reloaded with the tombstone still there").await?;
+    seal(&client, "X", &days[0]).await?;
+    clean("the end").await?;
+    Ok(())
+}
+
+#[tokio::test]
+async fn bust_rewrites_exactly_the_bars_hit() -> Result<()> {
+    let (_db, client, id) = fresh("exactly", "XNYS").await?;
+    let calendar = Calendar::builtin("XNYS")?;
+    let days = sessions(&calendar, "2025-11-26", "2025-12-01")?;
+    let mut chance = Chance::new(17);
+    let open = days[0].spans[1].open;
+    let big: Trades = (0..150_000i64)
+        .map(|i| Trade {
+            ts: open + i * 150_000_000,
+            seq: i,
+            price: (10_000 + chance.within(0, 50)) * TICK,
+            size: market::money::ONE,
+            ..Trade::default()
+        })
+        .collect();
+    put(&client, id, &big).await?;
+    for day in &days[1..] {
+        put(&client, id, &store::session_trades(&mut chance, day, 300, true)).await?;
+    }
+    let rows = "SELECT 'block', trade_date, part, xmin FROM market.trade_blocks UNION ALL
+                SELECT 'minutes', trade_date, 0, xmin FROM market.bar_blocks UNION ALL
+                SELECT segment, trade_date, 1, xmin FROM market.session_bars ORDER BY 1, 2, 3";
+    let (stored, bars) = (texts(&client, rows).await?, answers(&client, "X").await?);
+    let i = 70_000;
+    let at = big.ts[i];
+    client
+        .execute(
+            "SELECT market.bust_trade('X', timestamptz 'epoch' + $1::int8 * interval '1 microsecond', $2)",
+            &[&(at / 1000), &(i as i64)],
+        )
+        .await?;
+    let changed =
+        |a: &[String], b: &[String]| -> Vec<String> { a.iter().filter(|r| !b.contains(r)).cloned().collect() };
+    let hit = answers(&client, "X").await?;
+    // the minute, the half minute, the day twice, the week
+    assert_eq!(changed(&hit, &bars).len(), 5, "{:?}", changed(&hit, &bars));
+    assert_eq!(hit.len(), bars.len());
+    assert_eq!(texts(&client, rows).await?, stored, "a bust is a row");
+    assert_eq!(seal(&client, "X", &days[0]).await?, 1);
+    same("sealed", &answers(&client, "X").await?, &hit);
+    let rewritten: Vec<String> = changed(&texts(&client, rows).await?, &stored)
+        .iter()
+        .map(|r| r.rsplit_once('|').map_or("", |r| r.0).to_owned())
+        .collect();
+    assert_eq!(rewritten, ["RTH|2025-11-26|1", "block|2025-11-26|1", "minutes|2025-11-26|0"]);
+    same("verify", &verify(&client, "X").await?, &[]);
+
+    // late rows before the first part, between parts and behind the last; then the first part is emptied
+    let late: Vec<Trade> =
+        [days[0].from, at + 1, days[0].till - 1].into_iter().map(|ts| Trade { ts, seq: 5, ..big.get(0) }).collect();
+    insert(&client, id, &late).await?;
+    let hit = (answers(&client, "X").await?, view(&client, "X").await?);
+    assert_eq!(hit.1.len(), 150_000 - 1 + 3 + 900 - 300 * (4 - days.len()));
+    seal(&client, "X", &days[0]).await?;
+    same("late bars", &answers(&client, "X").await?, &hit.0);
+    same("late trades", &view(&client, "X").await?, &hit.1);
+    same("verify", &verify(&client, "X").await?, &[]);
+    Ok(())
+}
+
+#[tokio::test]
+async fn verify_finds_every_planted_error() -> Result<()> {
+    let (_db, mut client, id) = fresh("planted", "XNYS").await?;
+    let calendar = Calendar::builtin("XNYS")?;
+    let days = sessions(&calendar, "2025-11-26", "2025-11-28")?;
+    let mut chance = Chance::new(18);
+    for day in &generate(&mut chance, &days, 700) {
+        put(&client, id, day).await?;
+    }
+    same("nothing is planted", &verify(&client, "X").await?, &[]);
+    let mut plants: Vec<String> = Vec::new();
+    for table in ["trade_blocks", "bar_blocks"] {
+        let sql = format!("SELECT octet_length(payload) FROM market.{table} WHERE trade_date = '2025-11-26'");
+        let len: i32 = client.query_one(&sql, &[]).await?.get(0);
+        for _ in 0..40 {
+            let (at, bit) = (chance.within(0, i64::from(len)), 1 << chance.within(0, 8));
+            plants.push(format!(
+                "UPDATE market.{table} SET payload = set_byte(payload, {at}, get_byte(payload, {at}) # {bit}) WHERE trade_date = '2025-11-26'"
+            ));
+        }
+        plants.push(format!(
+            "UPDATE market.{table} SET payload = substr(payload, 1, {}) WHERE trade_date = '2025-11-26'",
+            len / 2
+        ));
+        plants.push(format!("UPDATE market.{table} SET payload = payload || '\\x00' WHERE trade_date = '2025-11-26'"));
+        plants.push(format!("UPDATE market.{table} SET payload = '' WHERE trade_date = '2025-11-26'"));
+        plants.push(format!("UPDATE market.{table} SET n = n + 1 WHERE trade_date = '2025-11-26'"));
+        plants.push(format!("DELETE FROM market.{table} WHERE trade_date = '2025-11-26'"));
+        plants.push(format!("UPDATE market.{table} AS a SET payload = b.payload FROM market.{table} AS b WHERE a.trade_date = '2025-11-26' AND b.trade_date = '2025-11-28'"));
+    }
+    for end in ["first", "last"] {
+        plants.push(format!("UPDATE market.trade_blocks SET {end}_ts = {end}_ts + interval '1 microsecond'"));
+        for column in ["ns", "seq", "sub"] {
+            plants.push(format!("UPDATE market.trade_blocks SET {end}_{column} = {end}_{column} + 1"));
+        }
+    }
+    for column in [
+        "open",
+        "high",
+        "low",
+        "close",
+        "volume",
+        "notional",
+        "trades",
+        "priced",
+        "digest",
+        "revision",
+        "calendar_version",
+    ] {
+        plants.push(format!("UPDATE market.session_bars SET {column} = {column} + 1 WHERE segment = 'RTH'"));
+    }
+    for column in ["opens_at", "closes_at"] {
+        plants.push(format!(
+            "UPDATE market.session_bars SET {column} = {column} + interval '1 second' WHERE segment = 'RTH'"
+        ));
+    }
+    plants.push("UPDATE market.session_bars SET mergeable = NOT mergeable WHERE segment = 'RTH'".into());
+    plants.push("UPDATE market.session_bars SET state = 'revised' WHERE segment = 'RTH'".into());
+    plants.push(
+        "UPDATE market.session_bars SET open = NULL, high = NULL, low = NULL, close = NULL WHERE segment = 'RTH'"
+            .into(),
+    );
+    plants.push("UPDATE market.session_bars SET trade_date = trade_date + 20 WHERE trade_date = '2025-11-26'".into());
+    plants.push("DELETE FROM market.session_bars WHERE segment = 'RTH'".into());
+    plants.push("DELETE FROM market.session_bars".into());
+    let mut missed = Vec::new();
+    for plant in plants {
+        let transaction = client.transaction().await?;
+        ensure!(transaction.execute(&plant, &[]).await? > 0, "{plant}");
+        if verify(transaction.client(), "X").await?.is_empty() {
+            missed.push(plant);
+        }
+        transaction.rollback().await?;
+    }
+    same("missed", &missed, &[]);
+    same("nothing is left", &verify(&client, "X").await?, &[]);
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn old_snapshots_see_all_trades() -> Result<()> {
+    let (db, client, id) = fresh("snapshots", "XNYS").await?;
+    let calendar = Calendar::builtin("XNYS")?;
+    let days = sessions(&calendar, "2025-11-26", "2025-11-26")?;
+    let all: Vec<Trade> = store::session_trades(&mut Chance::new(19), &days[0], 3000, true).iter().collect();
+    insert(&client, id, &all[..1000]).await?;
+    let count = "SELECT sum(trades) FROM market.session_ohlc('X', '5m', '2025-11-26', '2025-11-26', segments => 'ALL')";
+
+    // a snapshot that is older than two seals
+    let mut old = db.client().await?;
+    let old = old.build_transaction().isolation_level(IsolationLevel::RepeatableRead).start().await?;
+    let before = (texts(old.client(), EVERYTHING).await?, view(old.client(), "X").await?);
+    // a reader that wrote first, so that it has a transaction id
+    let mut writer = db.client().await?;
+    let writer = writer.transaction().await?;
+    insert(writer.client(), id, &[Trade { ts: all[0].ts, seq: 12_345, flags: 7, ..all[0] }]).await?;
+    seal(&client, "X", &days[0]).await?;
+    insert(&client, id, &all[1000..2000]).await?;
+    assert_eq!(view(writer.client(), "X").await?.len(), 2001);
+    seal(&client, "X", &days[0]).await?;
+    assert_eq!(view(writer.client(), "X").await?.len(), 2001);
+    same("bars of an old snapshot", &texts(old.client(), EVERYTHING).await?, &before.0);
+    same("trades of an old snapshot", &view(old.client(), "X").await?, &before.1);
+    writer.rollback().await?;
+    old.rollback().await?;
+
+    // readers that race seals and late rows: every answer has all that was there before, each once
+    insert(&client, id, &all[2000..]).await?;
+    let expected = texts(&client, count).await?;
+    let racing = std::sync::Arc::new(std::sync::atomic::AtomicBool::new(true));
+    let mut readers = Vec::new();
+    for at in 0..3 {
+        let (reader, racing, expected) = (db.client().await?, racing.clone(), expected.clone());
+        readers.push(tokio::spawn(async move {
+            let mut looks = 0;
+            while racing.load(std::sync::atomic::Ordering::Relaxed) {
+                if at == 0 {
+                    assert_eq!(
+                        texts(&reader, "SELECT count(*) FROM market.trades WHERE symbol = 'X'").await?,
+                        ["3000"]
+                    );
+                } else {
+                    reader.batch_execute("BEGIN; CREATE TEMP TABLE own_xid () ON COMMIT DROP").await?;
+                    assert_eq!(texts(&reader, count).await?, expected);
+                    reader.batch_execute("COMMIT").await?;
+                }
+                looks += 1;
+            }
+            anyhow::Ok(looks)
+        }));
+    }
+    // two sealers at once; the same rows come again and again
+    let mut sealers = Vec::new();
+    for part in [&all[..1500], &all[1500..]] {
+        let (client, part) = (db.client().await?, part.to_vec());
+        sealers.push(tokio::spawn(async move {
+            let calendar = Calendar::builtin("XNYS")?;
+            let days = sessions(&calendar, "2025-11-26", "2025-11-26")?;
+            for _ in 0..15 {
+                insert(&client, id, &part).await?;
+                seal(&client, "X", &days[0]).await?;
+            }
+            anyhow::Ok(())
+        }));
+    }
+    for sealer in sealers {
+        sealer.await??;
+    }
+    racing.store(false, std::sync::atomic::Ordering::Relaxed);
+    for reader in readers {
+        println!("{} looks", reader.await??);
+    }
+    seal(&client, "X", &days[0]).await?;
+    assert_eq!(view(&client, "X").await?.len(), 3000);
+    same("verify", &verify(&client, "X").await?, &[]);
+    Ok(())
+}
+
+/// Two loads of different halves at once: all trades are there, each once.
+#[tokio::test(flavor = "multi_thread")]
+async fn concurrent_puts_lose_nothing() -> Result<()> {
+    let (db, client, id) = fresh("halves", "XNYS").await?;
+    let calendar = Calendar::builtin("XNYS")?;
+    let days = sessions(&calendar, "2025-11-26", "2025-11-26")?;
+    let all = store::session_trades(&mut Chance::new(20), &days[0], 4000, true);
+    let mut loads = Vec::new();
+    for k in 0..4 {
+        let (client, part) = (db.client().await?, all.iter().skip(k).step_by(3).collect::<Trades>());
+        loads.push(tokio::spawn(async move { put(&client, id, &part).await }));
+    }
+    let mut added = 0;
+    for load in loads {
+        added += load.await??.added;
+    }
+    assert_eq!(added, all.len() as i64);
+    assert_eq!(view(&client, "X").await?.len(), all.len());
+    same("verify", &verify(&client, "X").await?, &[]);
+    Ok(())
+}
+
+/// A question to both sides: its SQL and what the model needs.
+struct Question {
+    timeframe: &'static str,
+    width: Width,
+    segments: &'static str,
+    gaps: Gaps,
+}
+
+const QUESTIONS: [Question; 14] = [
+    Question { timeframe: "5m", width: Width::Time(5 * MINUTE), segments: "RTH", gaps: Gaps::None },
+    Question { timeframe: "1h", width: Width::Time(60 * MINUTE), segments: "ETH", gaps: Gaps::None },
+    Question { timeframe: "7m", width: Width::Time(7 * MINUTE), segments: "ETH", gaps: Gaps::Previous },
+    Question { timeframe: "30s", width: Width::Time(MINUTE / 2), segments: "RTH", gaps: Gaps::None },
+    Question { timeframe: "1m", width: Width::Time(MINUTE), segments: "ALL", gaps: Gaps::None },
+    Question { timeframe: "90m", width: Width::Time(90 * MINUTE), segments: "RTH", gaps: Gaps::Null },
+    Question { timeframe: "15m", width: Width::Time(15 * MINUTE), segments: "POST", gaps: Gaps::Previous },
+    Question { timeframe: "1d", width: Width::Day, segments: "RTH", gaps: Gaps::None },
+    Question { timeframe: "1d", width: Width::Day, segments: "ETH", gaps: Gaps::Previous },
+    Question { timeframe: "1d", width: Width::Day, segments: "ALL", gaps: Gaps::None },
+    Question { timeframe: "1d", width: Width::Day, segments: "POST", gaps: Gaps::Null },
+    Question { timeframe: "1w", width: Width::Week, segments: "RTH", gaps: Gaps::None },
+    Question { timeframe: "1w", width: Width::Week, segments: "ETH", gaps: Gaps::Previous },
+    Question { timeframe: "1w", width: Width::Week, segments: "ALL", gaps: Gaps::Null },
+];
+
+async fn ask(client: &Client, symbol: &str, q: &Question, asked: (&str, &str)) -> Result<Vec<Shown>> {
+    let fill = match q.gaps {
+        Gaps::None => "none",
+        Gaps::Previous => "previous",
+        Gaps::Null => "null",
+    };
+    let rows = client
+        .query(
+            "SELECT trade_date::text, (EXTRACT(epoch FROM bar_at) * 1000000)::int8, (EXTRACT(epoch FROM bar_end) * 1000000)::int8,
+                    open, high, low, close, volume, trades, vwap
+             FROM market.session_ohlc($1, $2, $3::text::date, $4::text::date, segments => $5, fill => $6) ORDER BY 2",
+            &[&symbol, &q.timeframe, &asked.0, &asked.1, &q.segments, &fill],
+        )
+        .await?;
+    Ok(rows
+        .iter()
+        .map(|r| {
+            let price = |i| r.get::<_, Option<f64>>(i);
+            let prices = match (price(3), price(4), price(5), price(6)) {
+                (Some(o), Some(h), Some(l), Some(c)) => Some([o, h, l, c]),
+                _ => None,
+            };
+            let at = (r.get::<_, i64>(1) * 1000, r.get::<_, i64>(2) * 1000);
+            Shown { date: r.get(0), at, prices, volume: r.get(7), trades: r.get(8), vwap: r.get(9) }
+        })
+        .collect())
+}
+
+fn compare(what: &str, found: &[Shown], expected: &[Shown]) {
+    for (f, e) in found.iter().zip(expected) {
+        let close = match (f.vwap, e.vwap) {
+            (Some(f), Some(e)) => (f - e).abs() <= 1e-12 * e.abs(),
+            (f, e) => f == e,
+        };
+        assert!(close, "{what}: vwap\nfound    {f:?}\nexpected {e:?}");
+        assert!(
+            Shown { vwap: None, ..f.clone() } == Shown { vwap: None, ..e.clone() },
+            "{what}\nfound    {f:?}\nexpected {e:?}"
+        );
+    }
+    assert_eq!(found.len(), expected.len(), "{what}: number of bars");
+}
+
+async fn bars_are_the_models(calendar: &str, seed: u64) -> Result<()> {
+    let (_db, client, _) = fresh("model", calendar).await?;
+    let known = Calendar::builtin(calendar)?;
+    // the model also knows the sessions around those with trades
+    let all = sessions(&known, "2025-11-03", "2025-12-14")?;
+    let days: Vec<Session<'_>> = all
+        .iter()
+        .filter(|s| {
+            (TradeDate::parse("2025-11-19").unwrap()..=TradeDate::parse("2025-12-02").unwrap()).contains(&s.trade_date)
+        })
+        .copied()
+        .collect();
+    let mut chance = Chance::new(seed);
+    let mut stored: Vec<Trades> = generate(&mut chance, &days, 400);
+    stored[3] = Trades::new();
+    let trades = flat(&stored);
+    let mut symbols = Vec::new();
+    for how in ["ROWS", "BLOCKS", "SEALED", "MIX"] {
+        let id = store::instrument(&client, how, calendar).await?;
+        let mut shuffled = trades.clone();
+        chance.shuffle(&mut shuffled);
+        match how {
+            "ROWS" => insert(&client, id, &shuffled).await?,
+            "BLOCKS" => {
+                for day in stored.iter().rev().filter(|d| !d.is_empty()) {
+                    put(&client, id, day).await?;
+                }
+            }
+            "SEALED" => {
+                for some in shuffled.chunks(shuffled.len() / 3 + 1) {
+                    insert(&client, id, some).await?;
+                    for day in &days {
+                        seal(&client, how, day).await?;
+                    }
+                }
+            }
+            _ => {
+                for (at, day) in stored.iter().enumerate().filter(|(_, d)| !d.is_empty()) {
+                    let half: Trades = day.iter().filter(|_| chance.once_in(2)).collect();
+                    if at % 3 != 0 {
+                        put(&client, id, &half).await?;
+                    }
+                    let mut rows: Vec<Trade> = day
+                        .iter()
+                        .filter(|t| at % 3 == 0 || chance.once_in(5) || !half.iter().any(|h| h.key() == t.key()))
+                        .collect();
+                    chance.shuffle(&mut rows);
+                    insert(&client, id, &rows).await?;
+                    if at % 4 == 2 {
+                        seal(&client, how, &days[at]).await?;
+                    }
+                }
+            }
+        }
+        symbols.push(how);
+    }
+    client.batch_execute("CREATE TABLE ask (symbol text) WITH (parallel_workers = 2); INSERT INTO ask SELECT 'ROWS' FROM generate_series(1, 3); ANALYZE ask").await?;
+    for asked in [
+        ("2025-11-19", "2025-12-02"),
+        ("2025-11-24", "2025-11-28"),
+        ("2025-11-28", "2025-11-28"),
+        ("2025-11-10", "2025-11-14"),
+    ] {
+        let dates = (TradeDate::parse(asked.0)?.0, TradeDate::parse(asked.1)?.0);
+        for q in &QUESTIONS {
+            let expected = model::bars(&all, &trades, q.width, Segments::parse(q.segments)?, q.gaps, dates);
+            for symbol in &symbols {
+                for source in ["auto", "minutes", "trades"] {
+                    client.batch_execute(&format!("SET bellwether.source = {source}")).await?;
+                    let what =
+                        format!("{calendar} {symbol} {source} {} {} {:?} {asked:?}", q.timeframe, q.segments, q.gaps);
+                    compare(&what, &ask(&client, symbol, q, asked).await?, &expected);
+                }
+            }
+        }
+    }
+    workers_change_no_answer(&client, &symbols).await
+}
+
+/// The same question asked by the leader and by parallel workers.
+async fn workers_change_no_answer(client: &Client, symbols: &[&str]) -> Result<()> {
+    client.batch_execute("SET bellwether.source = auto; SET parallel_setup_cost = 0; SET parallel_tuple_cost = 0; SET min_parallel_table_scan_size = 0").await?;
+    for symbol in symbols {
+        client.batch_execute(&format!("UPDATE ask SET symbol = '{symbol}'")).await?;
+        for (timeframe, segments) in [("5m", "RTH"), ("30s", "ETH"), ("1d", "ALL")] {
+            let sql = format!(
+                "SELECT b.* FROM ask, LATERAL market.session_ohlc(symbol, '{timeframe}', '2025-11-19', '2025-12-02', segments => '{segments}') AS b ORDER BY b.bar_at, b.open"
+            );
+            let mut answers = Vec::new();
+            for workers in [0, 2] {
+                client.batch_execute(&format!("SET max_parallel_workers_per_gather = {workers}")).await?;
+                let plan = texts(client, &format!("EXPLAIN (ANALYZE, COSTS OFF) {sql}")).await?.join("\n");
+                assert_eq!(plan.contains("Workers Launched: 2"), workers == 2, "{plan}");
+                answers.push(texts(client, &sql).await?);
+            }
+            same("workers", &answers[1], &answers[0]);
+            // the view's scan, where the planner may use workers or not
+            let sql = format!(
+                "SELECT trade_date, segment, count(*), sum(size::numeric), min(price), max(price) FROM market.trades WHERE symbol = '{symbol}' GROUP BY 1, 2 ORDER BY 1, 2"
+            );
+            client.batch_execute("SET max_parallel_workers_per_gather = 0").await?;
+            let alone = texts(client, &sql).await?;
+            client.batch_execute("SET max_parallel_workers_per_gather = 2").await?;
+            same("view", &texts(client, &sql).await?, &alone);
+        }
+    }
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn bars_of_an_equity_are_the_models_however_they_are_stored() -> Result<()> {
+    bars_are_the_models("XNYS", 31).await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn bars_of_a_future_are_the_models_however_they_are_stored() -> Result<()> {
+    bars_are_the_models("CME_EQUITY", 32).await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn bars_over_a_lunch_break_are_the_models_however_they_are_stored() -> Result<()> {
+    bars_are_the_models("XHKG", 33).await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn bars_with_closing_auctions_are_the_models_however_they_are_stored() -> Result<()> {
+    bars_are_the_models("XLON", 34).await
 }
