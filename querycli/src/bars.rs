@@ -486,7 +486,12 @@ async fn close_before(
     }
     let days = OhlcRequest::new(Timeframe::Days(1), request.segments);
     let before = Box::pin(bars_of(db, instrument, &days, from, first.plus(-1))).await?;
-    Ok(last_close(&before.bars))
+    let Some(day) = before.bars.iter().rev().find(|bar| bar.bar.priced > 0) else { return Ok(None) };
+    // the close of the last bar of this width, which a day's need not be: some trades close a bar only if they open it
+    let request = OhlcRequest::new(request.timeframe, request.segments);
+    let (from, till) = request.dates(instrument.calendar, day.trade_date, day.trade_date)?;
+    let last = Box::pin(bars_of(db, instrument, &request, from, till)).await?;
+    Ok(last_close(&last.bars))
 }
 
 fn last_close(bars: &[SessionBar]) -> Option<i64> {
@@ -502,10 +507,11 @@ async fn file_bars(market: &Market, ask: &Ask, symbol: &str) -> Result<Bars> {
     let mut states = HashMap::new();
     let mut answer = Answer::new(calendar, request.clone());
     if request.fill == Fill::Previous && first.plus(-LOOK_BACK_DAYS) > calendar.known().0 {
-        let days = OhlcRequest::new(Timeframe::Days(1), request.segments);
-        let mut before = Answer::new(calendar, days.clone());
-        for session in calendar.sessions(first.plus(-LOOK_BACK_DAYS), first.plus(-1))? {
-            before.add(&session, &session_bars(&trades, &session, &days))?;
+        let request = OhlcRequest::new(request.timeframe, request.segments);
+        let (from, _) = request.dates(calendar, first.plus(-LOOK_BACK_DAYS), first.plus(-LOOK_BACK_DAYS))?;
+        let mut before = Answer::new(calendar, request.clone());
+        for session in calendar.sessions(from, first.plus(-1))? {
+            before.add(&session, &session_bars(&trades, &session, &request))?;
         }
         if let Some(close) = last_close(&before.finish()) {
             answer.set_previous(close);

@@ -62,7 +62,10 @@ async fn open(context: &SessionContext, file: &Path) -> Result<Arc<dyn TableProv
         }
         "csv" => context.read_csv(path, CsvReadOptions::default()).await,
         _ => {
-            return Err(Error::question(format!("{shown} is of no kind querycli reads"), "give .parquet or .csv files"));
+            return Err(Error::question(
+                format!("{shown} is of no kind querycli reads"),
+                "give .parquet or .csv files",
+            ));
         }
     };
     let frame = frame.map_err(|error| {

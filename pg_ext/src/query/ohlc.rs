@@ -418,7 +418,12 @@ fn close_before(
     }
     let days = OhlcRequest::new(Timeframe::Days(1), request.segments);
     let before = bars_of(c, instrument, &days, from, first.plus(-1), source);
-    before.bars.iter().rev().find(|b| b.bar.priced > 0).map(|b| b.bar.close)
+    let date = before.bars.iter().rev().find(|b| b.bar.priced > 0)?.trade_date;
+    // the close of the last bar of this width, which a day's need not be: some trades close a bar only if they open it
+    let request = OhlcRequest::new(request.timeframe, request.segments);
+    let (from, till) = request.dates(&instrument.calendar, date, date).or_raise();
+    let last = bars_of(c, instrument, &request, from, till, source);
+    last.bars.iter().rev().find(|b| b.bar.priced > 0).map(|b| b.bar.close)
 }
 
 /// The bar of these trade dates that opens at `open`, and its state.
