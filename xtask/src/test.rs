@@ -29,7 +29,7 @@ pub fn run(arguments: &[String]) -> Result<()> {
     }
     step("run the tests");
     let mut test = cargo();
-    test.args(["test", "--workspace"]).args(features()).args(arguments);
+    test.args(["test", "--workspace", "--no-fail-fast"]).args(features()).args(arguments);
     let result = check(test.env("BELLWETHER_TEST_DB", server.url("postgres")), "tests failed");
     if result.is_err() {
         eprintln!("the server's log ends:\n{}", xtask::server::tail(&server.log(), 15));
