@@ -193,13 +193,11 @@ struct Template {
     texts: Vec<usize>,
 }
 
-/// Width, alignment and passing of a column.
+/// Width, alignment and passing of a column, by its type: the descriptor's own layout changed with PostgreSQL 18.
 unsafe fn attribute(desc: pg_sys::TupleDesc, i: usize) -> (i16, u8, bool) {
-    #[cfg(feature = "pg18")]
-    let a = &*pg_sys::TupleDescAttr(desc, i as i32);
-    #[cfg(not(feature = "pg18"))]
-    let a = &(*desc).attrs.as_slice(i + 1)[i];
-    (a.attlen, a.attalign as u8, a.attbyval)
+    let (mut len, mut by_value, mut align) = (0, false, 0);
+    pg_sys::get_typlenbyvalalign(pg_sys::SPI_gettypeid(desc, i as i32 + 1), &mut len, &mut by_value, &mut align);
+    (len, align as u8, by_value)
 }
 
 impl Template {
@@ -208,6 +206,9 @@ impl Template {
         const ALIGNED_HEADER: usize = std::mem::offset_of!(pg_sys::HeapTupleHeaderData, t_infomask2)
             - std::mem::offset_of!(pg_sys::MinimalTupleData, t_infomask2);
         let mut nulls = vec![false; values.len()];
+        #[cfg(feature = "pg18")]
+        let tuple = pg_sys::heap_form_minimal_tuple(desc, values.as_mut_ptr(), nulls.as_mut_ptr(), 0);
+        #[cfg(not(feature = "pg18"))]
         let tuple = pg_sys::heap_form_minimal_tuple(desc, values.as_mut_ptr(), nulls.as_mut_ptr());
         let bytes = tuple.cast::<u8>();
         let mut at = (*tuple).t_hoff as usize - ALIGNED_HEADER;
