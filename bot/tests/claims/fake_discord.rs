@@ -306,14 +306,15 @@ async fn session(shared: Arc<Shared>, stream: TcpStream) {
                         let ready = json!({"op": 0, "s": next(), "t": "READY", "d": {"v": 10, "user": user, "guilds": [],
                             "session_id": "session-1", "resume_gateway_url": shared.gateway, "shard": value["d"]["shard"],
                             "application": {"id": APPLICATION, "flags": 0}}});
-                        let _ = socket.send(text(ready)).await;
+                        // Noted before it is answered: what the bot does on READY is a later call.
                         let intents = value["d"]["intents"].as_u64().unwrap_or(u64::MAX);
                         let _ = shared.calls.send(Call::Identify { intents });
+                        let _ = socket.send(text(ready)).await;
                     }
                     Some(6) => {
                         pushed = Some(shared.push.subscribe());
-                        let _ = socket.send(text(json!({"op": 0, "s": next(), "t": "RESUMED", "d": {}}))).await;
                         let _ = shared.calls.send(Call::Resume);
+                        let _ = socket.send(text(json!({"op": 0, "s": next(), "t": "RESUMED", "d": {}}))).await;
                     }
                     _ => {}
                 }
