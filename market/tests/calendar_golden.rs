@@ -1,6 +1,6 @@
 //! Every session of our calendars against two reference packages, and against the list of the differences we mean.
 //!
-//! `calendars/differences.toml` says where a package is wrong, why, and how often. A difference that is not listed fails,
+//! `calendars/differences/*.toml` says what is compared with what, where a package is wrong, why, and how often. A difference that is not listed fails,
 //! and so does a listed one that does not occur as often as it says.
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot read its input has failed")]
@@ -13,29 +13,6 @@ use market::{Calendar, Segments, TradeDate};
 use std::collections::BTreeMap;
 use std::path::Path;
 
-/// Our calendar, the reference's file, and the columns that mean the same thing in both.
-const PAIRS: [(&str, &str, &[&str]); 13] = [
-    ("XNYS", "xc_XNYS", ALL),
-    ("XNYS", "xc_XNAS", ALL),
-    ("XNYS", "mc_NYSE", EXTENDED),
-    ("XNYS", "mc_NASDAQ", EXTENDED),
-    ("XLON", "xc_XLON", ALL),
-    ("XLON", "mc_LSE", ALL),
-    ("XTKS", "xc_XTKS", ALL),
-    ("XTKS", "mc_JPX", ALL),
-    ("XHKG", "xc_XHKG", ALL),
-    ("XHKG", "mc_HKEX", ALL),
-    ("CME_EQUITY", "mc_CME_Equity", ALL),
-    ("CME_EQUITY", "mc_CME_Globex_Equity", EDGES),
-    ("24/7", "xc_24_7", ALL),
-];
-/// One package covers both of our calendars, which differ in their regular hours only.
-const NYMEX: [(&str, &str, &[&str]); 2] =
-    [("CME_METALS", "mc_CME_Globex_Energy_and_Metals", ALL), ("CME_ENERGY", "mc_CME_Globex_Energy_and_Metals", ALL)];
-const EDGES: &[&str] = &["open", "close"];
-const ALL: &[&str] = &["open", "close", "break_start", "break_end"];
-const EXTENDED: &[&str] = &["open", "close", "break_start", "break_end", "pre", "post"];
-
 #[derive(Debug, PartialEq, Eq, PartialOrd, Ord, Clone)]
 struct Difference {
     date: String,
@@ -47,30 +24,39 @@ struct Difference {
 #[test]
 fn sessions_agree_with_the_reference_packages() {
     let Some(data) = support::test_data("sessions_agree_with_the_reference_packages") else { return };
-    let mut listed = support::listed_differences();
     let mut unlisted: BTreeMap<String, Vec<String>> = BTreeMap::new();
-    for (id, peer, columns) in PAIRS.into_iter().chain(NYMEX) {
+    let mut wrong_counts = Vec::new();
+    for mut file in support::compared() {
+        let id = &file.calendar;
         let calendar = Calendar::builtin(id).unwrap();
-        let (sessions, differences) = compare(&calendar, peer, columns, &data);
-        println!("{id:11} {peer:32} {sessions} sessions, {} differences", differences.len());
-        for difference in differences {
-            let date = TradeDate::parse(&difference.date).unwrap();
-            let row = listed.iter_mut().find(|row| {
-                row.calendar == id
-                    && row.peer == peer
-                    && row.what == difference.what
-                    && (row.theirs == "*" || row.theirs == difference.peer)
-                    && (row.ours == "*" || row.ours == difference.ours)
-                    && row.dates.iter().any(|(first, last)| (*first..=*last).contains(&date))
-            });
-            match row {
-                Some(row) => row.seen += 1,
-                None => {
-                    let kind = format!("{id} {peer}: {} {} -> {}", difference.what, difference.peer, difference.ours);
-                    unlisted.entry(kind).or_default().push(difference.date);
+        for (peer, columns) in &file.peers {
+            let (sessions, differences) = compare(&calendar, peer, columns, &data);
+            println!("{id:11} {peer:32} {sessions} sessions, {} differences", differences.len());
+            for difference in differences {
+                let date = TradeDate::parse(&difference.date).unwrap();
+                let row = file.listed.iter_mut().find(|row| {
+                    row.peer == *peer
+                        && row.what == difference.what
+                        && (row.theirs == "*" || row.theirs == difference.peer)
+                        && (row.ours == "*" || row.ours == difference.ours)
+                        && row.dates.iter().any(|(first, last)| (*first..=*last).contains(&date))
+                });
+                match row {
+                    Some(row) => row.seen += 1,
+                    None => {
+                        let kind =
+                            format!("{id} {peer}: {} {} -> {}", difference.what, difference.peer, difference.ours);
+                        unlisted.entry(kind).or_default().push(difference.date);
+                    }
                 }
             }
         }
+        wrong_counts.extend(file.listed.iter().filter(|row| row.seen != row.count).map(|row| {
+            format!(
+                "{id} {}: listed {} {} -> {} {} times, seen {}",
+                row.peer, row.what, row.theirs, row.ours, row.count, row.seen
+            )
+        }));
     }
     let mut report: Vec<_> = unlisted
         .into_iter()
@@ -80,17 +66,12 @@ fn sessions_agree_with_the_reference_packages() {
             format!("{kind}: {} times: {}", dates.len(), shown.join(" "))
         })
         .collect();
-    for row in listed.iter().filter(|row| row.seen != row.count) {
-        report.push(format!(
-            "{} {}: listed {} {} -> {} {} times, seen {}",
-            row.calendar, row.peer, row.what, row.theirs, row.ours, row.count, row.seen
-        ));
-    }
+    report.extend(wrong_counts);
     assert!(report.is_empty(), "{} kinds of differences that nobody meant:\n{}", report.len(), report.join("\n"));
 }
 
 /// How many sessions were compared, and where they differ: times on the wall clock of the trade date.
-fn compare(calendar: &Calendar, peer: &str, columns: &[&str], data: &Path) -> (usize, Vec<Difference>) {
+fn compare(calendar: &Calendar, peer: &str, columns: &[String], data: &Path) -> (usize, Vec<Difference>) {
     let (first, last) = calendar.known();
     let zone: Tz = calendar.time_zone().parse().unwrap();
     let mut theirs = BTreeMap::new();
@@ -98,7 +79,7 @@ fn compare(calendar: &Calendar, peer: &str, columns: &[&str], data: &Path) -> (u
         let date = TradeDate::parse(&row["session"]).unwrap();
         let mut cells = BTreeMap::new();
         for column in columns {
-            cells.insert(*column, support::instant(&row[&format!("{column}_utc")]));
+            cells.insert(column.as_str(), support::instant(&row[&format!("{column}_utc")]));
         }
         // Some files say "no break" by one of no length.
         if cells.get("break_start") == cells.get("break_end") {
@@ -123,7 +104,7 @@ fn compare(calendar: &Calendar, peer: &str, columns: &[&str], data: &Path) -> (u
             (None, Some(_)) => add(date, "session", "closed".into(), "open".into()),
             (Some(theirs), Some(ours)) => {
                 for column in columns {
-                    let (peer, our) = (theirs[column], ours.get(column).copied().flatten());
+                    let (peer, our) = (theirs[column.as_str()], ours.get(column.as_str()).copied().flatten());
                     if peer != our {
                         add(date, column, wall(peer, zone, date), wall(our, zone, date));
                     }

@@ -43,7 +43,6 @@ pub fn instant(cell: &str) -> Option<i64> {
 
 /// A kind of difference that we mean: times on the exchange's wall clock.
 pub struct Listed {
-    pub calendar: String,
     pub peer: String,
     pub dates: Vec<(TradeDate, TradeDate)>,
     pub what: String,
@@ -53,33 +52,59 @@ pub struct Listed {
     pub seen: usize,
 }
 
-/// The differences listed in `calendars/differences.toml`.
-pub fn listed_differences() -> Vec<Listed> {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("calendars/differences.toml");
-    let file: toml::Table = std::fs::read_to_string(path).unwrap().parse().unwrap();
+/// What `calendars/differences/*.toml` says of one calendar: which reference files it is compared with, and where they
+/// differ on purpose.
+pub struct Compared {
+    pub calendar: String,
+    /// A golden file, and the columns that mean the same thing in both.
+    pub peers: Vec<(String, Vec<String>)>,
+    /// A file of bars, and the timeframe and selection it was made with.
+    pub bars: Vec<(String, String, String)>,
+    pub listed: Vec<Listed>,
+}
+
+/// Every file of `calendars/differences/`, by name.
+pub fn compared() -> Vec<Compared> {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("calendars/differences");
+    let mut files: Vec<PathBuf> = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).collect();
+    files.sort();
+    files.iter().map(|path| read_compared(path)).collect()
+}
+
+fn read_compared(path: &Path) -> Compared {
+    let file: toml::Table =
+        std::fs::read_to_string(path).unwrap().parse().unwrap_or_else(|e| panic!("{}: {e}", path.display()));
+    let rows = |key: &str| file.get(key).and_then(|rows| rows.as_array()).cloned().unwrap_or_default();
+    let text = |row: &toml::Value, key: &str| {
+        let text = row.get(key).and_then(|v| v.as_str()).unwrap_or_else(|| panic!("{key} in {row:?}"));
+        assert!(!text.is_empty(), "{key} in {row:?}");
+        text.to_string()
+    };
+    let texts = |row: &toml::Value, key: &str| -> Vec<String> {
+        row[key].as_array().unwrap().iter().map(|text| text.as_str().unwrap().to_string()).collect()
+    };
+    let calendar = file["calendar"].as_str().unwrap().to_string();
+    let peers = rows("peer").iter().map(|row| (text(row, "file"), texts(row, "columns"))).collect();
+    let bars =
+        rows("bars").iter().map(|row| (text(row, "file"), text(row, "timeframe"), text(row, "segments"))).collect();
     let mut listed = Vec::new();
-    for row in file["difference"].as_array().unwrap() {
-        let text =
-            |key: &str| row.get(key).and_then(|v| v.as_str()).unwrap_or_else(|| panic!("{key} in {row:?}")).to_string();
-        assert!(!text("why").is_empty() && !text("source").is_empty(), "{row:?}");
-        let dates = row["dates"].as_array().unwrap().iter().map(|dates| {
-            let dates = dates.as_str().unwrap();
-            let (first, last) = dates.split_once("..").unwrap_or((dates, dates));
-            (TradeDate::parse(first).unwrap(), TradeDate::parse(last).unwrap())
-        });
+    for row in rows("difference") {
+        let _reasons = (text(&row, "why"), text(&row, "source"));
+        let dates = texts(&row, "dates");
+        let dates = dates.iter().map(|dates| dates.split_once("..").unwrap_or((dates, dates)));
+        let dates = dates.map(|(a, b)| (TradeDate::parse(a).unwrap(), TradeDate::parse(b).unwrap()));
         let dates: Vec<_> = dates.collect();
-        for peer in row["peers"].as_array().unwrap() {
+        for peer in texts(&row, "peers") {
             listed.push(Listed {
-                calendar: text("calendar"),
-                peer: peer.as_str().unwrap().to_string(),
+                peer,
                 dates: dates.clone(),
-                what: text("what"),
-                theirs: text("theirs"),
-                ours: text("ours"),
+                what: text(&row, "what"),
+                theirs: text(&row, "theirs"),
+                ours: text(&row, "ours"),
                 count: row["count"].as_integer().unwrap() as usize,
                 seen: 0,
             });
         }
     }
-    listed
+    Compared { calendar, peers, bars, listed }
 }
