@@ -1,17 +1,20 @@
 //! Every session of our calendars against two reference packages, and against the list of the differences we mean.
 //!
+//! The packages' sessions come from the reference data outside the repository and, in compact form, from `data/xc`.
 //! `calendars/differences/*.toml` says what is compared with what, where a package is wrong, why, and how often. A difference that is not listed fails,
 //! and so does a listed one that does not occur as often as it says.
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot read its input has failed")]
 
+#[path = "support/reference.rs"]
+mod reference;
 mod support;
 
 use chrono::{DateTime, TimeZone, Timelike};
 use chrono_tz::Tz;
 use market::{Calendar, Segments, TradeDate};
+use reference::Reference;
 use std::collections::BTreeMap;
-use std::path::Path;
 
 #[derive(Debug, PartialEq, Eq, PartialOrd, Ord, Clone)]
 struct Difference {
@@ -23,14 +26,18 @@ struct Difference {
 
 #[test]
 fn sessions_agree_with_the_reference_packages() {
-    let Some(data) = support::test_data("sessions_agree_with_the_reference_packages") else { return };
+    let data = support::test_data("the part of sessions_agree_with_the_reference_packages outside data/xc");
     let mut unlisted: BTreeMap<String, Vec<String>> = BTreeMap::new();
     let mut wrong_counts = Vec::new();
     for mut file in support::compared() {
         let id = &file.calendar;
         let calendar = Calendar::builtin(id).unwrap();
         for (peer, columns) in &file.peers {
-            let (sessions, differences) = compare(&calendar, peer, columns, &data);
+            let Some(reference) = Reference::read(peer, columns, data.as_deref()) else {
+                file.listed.retain(|row| row.peer != *peer);
+                continue;
+            };
+            let (sessions, differences) = compare(&calendar, &reference, columns);
             println!("{id:11} {peer:32} {sessions} sessions, {} differences", differences.len());
             for difference in differences {
                 let date = TradeDate::parse(&difference.date).unwrap();
@@ -71,25 +78,11 @@ fn sessions_agree_with_the_reference_packages() {
 }
 
 /// How many sessions were compared, and where they differ: times on the wall clock of the trade date.
-fn compare(calendar: &Calendar, peer: &str, columns: &[String], data: &Path) -> (usize, Vec<Difference>) {
+fn compare(calendar: &Calendar, reference: &Reference, columns: &[String]) -> (usize, Vec<Difference>) {
     let (first, last) = calendar.known();
     let zone: Tz = calendar.time_zone().parse().unwrap();
-    let mut theirs = BTreeMap::new();
-    for row in support::csv_rows(&data.join(format!("calendars/golden/{peer}.csv.gz"))) {
-        let date = TradeDate::parse(&row["session"]).unwrap();
-        let mut cells = BTreeMap::new();
-        for column in columns {
-            cells.insert(column.as_str(), support::instant(&row[&format!("{column}_utc")]));
-        }
-        // Some files say "no break" by one of no length.
-        if cells.get("break_start") == cells.get("break_end") {
-            cells.entry("break_start").and_modify(|cell| *cell = None);
-            cells.entry("break_end").and_modify(|cell| *cell = None);
-        }
-        theirs.insert(date, cells);
-    }
-    let from = first.max(*theirs.keys().next().unwrap());
-    let till = last.min(*theirs.keys().next_back().unwrap());
+    let theirs = &reference.sessions;
+    let (from, till) = (first.max(reference.first), last.min(reference.last));
     let ours: BTreeMap<_, _> =
         calendar.sessions(from, till).unwrap().map(|s| (s.trade_date, ours(&s, calendar))).collect();
 
