@@ -29,13 +29,31 @@ pub(crate) struct Yearly {
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum Base {
     Easter,
-    Fixed { month: u32, day: u32 },
-    Nth { nth: u32, weekday: Weekday, month: u32 },
-    Last { weekday: Weekday, month: u32 },
+    OrthodoxEaster,
+    Fixed {
+        month: u32,
+        day: u32,
+    },
+    Nth {
+        nth: u32,
+        weekday: Weekday,
+        month: u32,
+    },
+    Last {
+        weekday: Weekday,
+        month: u32,
+    },
+    /// The first such weekday after a day of the year, or the last before it.
+    Beside {
+        weekday: Weekday,
+        after: bool,
+        month: u32,
+        day: u32,
+    },
 }
 
-const GRAMMAR: &str = "a date (2024-01-31), a range (2024-01-01..2024-01-31), \"jul 4\", \"3rd mon jan\", \"last mon may\" or \
-\"easter-2\", then any of: sat>fri, +1, from 2010, to 2020, in 2010,2015..2018, on mon-thu";
+const GRAMMAR: &str = "a date (2024-01-31), a range (2024-01-01..2024-01-31), \"jul 4\", \"3rd mon jan\", \"last mon may\", \
+\"fri after jun 18\", \"mon before may 25\", \"easter-2\" or \"orthodox-2\", then any of: sat>fri, +1, from 2010, to 2020, in 2010,2015..2018, on mon-thu";
 
 impl Rule {
     /// Reads a rule; the error says what is wrong and what is allowed.
@@ -116,15 +134,25 @@ impl Yearly {
 impl Base {
     /// The base and, for `easter-2`, its offset.
     fn parse<'a>(first: &str, words: &mut impl Iterator<Item = &'a str>) -> Option<(Base, i32)> {
-        if let Some(offset) = first.strip_prefix("easter") {
-            let offset = if offset.is_empty() { 0 } else { offset_days(offset)? };
-            return Some((Base::Easter, offset));
+        for (name, base) in [("easter", Base::Easter), ("orthodox", Base::OrthodoxEaster)] {
+            if let Some(offset) = first.strip_prefix(name) {
+                let offset = if offset.is_empty() { 0 } else { offset_days(offset)? };
+                return Some((base, offset));
+            }
         }
         if let Some(month) = month(first) {
-            let day = words.next()?.parse().ok()?;
-            // A leap year has every day that any year has.
-            NaiveDate::from_ymd_opt(2000, month, day)?;
+            let day = day_of(month, words)?;
             return Some((Base::Fixed { month, day }, 0));
+        }
+        if let Some(weekday) = weekday(first) {
+            let after = match words.next()? {
+                "after" => true,
+                "before" => false,
+                _ => return None,
+            };
+            let month = words.next().and_then(month)?;
+            let day = day_of(month, words)?;
+            return Some((Base::Beside { weekday, after, month, day }, 0));
         }
         let weekday = words.next().and_then(weekday)?;
         let month = words.next().and_then(month)?;
@@ -144,6 +172,7 @@ impl Base {
     fn date(&self, year: i32) -> Option<NaiveDate> {
         match *self {
             Base::Easter => easter(year),
+            Base::OrthodoxEaster => orthodox_easter(year),
             Base::Fixed { month, day } => NaiveDate::from_ymd_opt(year, month, day),
             Base::Nth { nth, weekday, month } => NaiveDate::from_weekday_of_month_opt(year, month, weekday, nth as u8),
             Base::Last { weekday, month } => {
@@ -151,6 +180,14 @@ impl Base {
                 let end = NaiveDate::from_ymd_opt(next.0, next.1, 1)?.pred_opt()?;
                 let back = end.weekday().days_since(weekday);
                 end.checked_sub_days(Days::new(u64::from(back)))
+            }
+            Base::Beside { weekday, after: true, month, day } => {
+                let next = NaiveDate::from_ymd_opt(year, month, day)?.succ_opt()?;
+                next.checked_add_days(Days::new(u64::from(weekday.days_since(next.weekday()))))
+            }
+            Base::Beside { weekday, after: false, month, day } => {
+                let previous = NaiveDate::from_ymd_opt(year, month, day)?.pred_opt()?;
+                previous.checked_sub_days(Days::new(u64::from(previous.weekday().days_since(weekday))))
             }
         }
     }
@@ -169,6 +206,24 @@ fn easter(year: i32) -> Option<NaiveDate> {
     let m = (a + 11 * h + 22 * l) / 451;
     let n = h + l - 7 * m + 114;
     NaiveDate::from_ymd_opt(year, (n / 31) as u32, (n % 31 + 1) as u32)
+}
+
+/// Orthodox Easter Sunday: the Julian calendar's (Meeus), which lags by a growing number of days.
+fn orthodox_easter(year: i32) -> Option<NaiveDate> {
+    let (a, b, c) = (year.rem_euclid(4), year.rem_euclid(7), year.rem_euclid(19));
+    let d = (19 * c + 15).rem_euclid(30);
+    let e = (2 * a + 4 * b - d + 34).rem_euclid(7);
+    let n = d + e + 114;
+    let century = year.div_euclid(100);
+    let lag = century - century.div_euclid(4) - 2;
+    let julian = NaiveDate::from_ymd_opt(year, (n / 31) as u32, (n % 31 + 1) as u32)?;
+    julian.checked_add_days(Days::new(u64::try_from(lag).ok()?))
+}
+
+/// The day of a month; a leap year has every day that any year has.
+fn day_of<'a>(month: u32, words: &mut impl Iterator<Item = &'a str>) -> Option<u32> {
+    let day = words.next()?.parse().ok()?;
+    NaiveDate::from_ymd_opt(2000, month, day).map(|_| day)
 }
 
 /// `sat>fri` goes back a day, `sun>mon` forward: the shorter way, and forward if both are as long.
@@ -252,6 +307,20 @@ mod tests {
             ("easter-2", 2024, "2024-03-29"),
             ("easter", 2000, "2000-04-23"),
             ("easter +1", 2038, "2038-04-26"),
+            // 2010, 2011, 2014 and 2017 have one Easter for both churches.
+            ("orthodox", 2000, "2000-04-30"),
+            ("orthodox", 2014, "2014-04-20"),
+            ("orthodox-2", 2024, "2024-05-03"),
+            ("orthodox+1", 2026, "2026-04-13"),
+            ("orthodox+50", 2027, "2027-06-21"),
+            ("orthodox", 2100, "2100-05-02"),
+            // Swedish midsummer eve, and Victoria Day.
+            ("fri after jun 18", 2026, "2026-06-19"),
+            ("fri after jun 18", 2020, "2020-06-19"),
+            ("fri after jun 18", 2021, "2021-06-25"),
+            ("mon before may 25", 2026, "2026-05-18"),
+            ("mon before may 25", 2020, "2020-05-18"),
+            ("mon before may 25", 2021, "2021-05-24"),
             ("3rd mon jan", 2024, "2024-01-15"),
             ("last mon may", 2024, "2024-05-27"),
             ("last wed dec", 2025, "2025-12-31"),
@@ -283,6 +352,10 @@ mod tests {
             "jul 32",
             "feb 30",
             "6th mon jan",
+            "orthodox-",
+            "fri after jun",
+            "fri jun 18",
+            "mon before may 32",
             "3rd jan",
             "2024-13-01",
             "2024-02-30",
