@@ -85,7 +85,7 @@ impl Symbol {
         Symbol::parse_with(text, near, |root| product(root).is_some())
     }
 
-    /// Like [`Symbol::parse`], where the caller knows more roots than `products.toml`.
+    /// Like [`Symbol::parse`], where the caller knows more roots than `products/*.toml`.
     ///
     /// # Errors
     /// As [`Symbol::parse`].

@@ -21,6 +21,7 @@ use crate::error::{Error, Result};
 use crate::session::{Segment, Segments, Session};
 use crate::time::{Nanos, TradeDate, format_instant};
 use expand::Grid;
+pub(crate) use rule::weekday;
 use spec::Spec;
 use std::fmt;
 use std::sync::Arc;
