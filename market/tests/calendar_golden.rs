@@ -10,19 +10,9 @@
 mod reference;
 mod support;
 
-use chrono::{DateTime, TimeZone, Timelike};
-use chrono_tz::Tz;
-use market::{Calendar, Segments, TradeDate};
-use reference::Reference;
+use market::Calendar;
+use market::calendar::compare::Column;
 use std::collections::BTreeMap;
-
-#[derive(Debug, PartialEq, Eq, PartialOrd, Ord, Clone)]
-struct Difference {
-    date: String,
-    what: String,
-    peer: String,
-    ours: String,
-}
 
 #[test]
 fn sessions_agree_with_the_reference_packages() {
@@ -33,18 +23,20 @@ fn sessions_agree_with_the_reference_packages() {
         let id = &file.calendar;
         let calendar = Calendar::builtin(id).unwrap();
         for (peer, columns) in &file.peers {
-            let Some(reference) = Reference::read(peer, columns, data.as_deref()) else {
+            let Some(reference) = reference::read(peer, data.as_deref()) else {
                 file.listed.retain(|row| row.peer != *peer);
                 continue;
             };
-            let (sessions, differences) = compare(&calendar, &reference, columns);
+            let columns: Vec<Column> = columns.iter().map(|name| Column::parse(name).unwrap()).collect();
+            assert!(columns.iter().all(|column| reference.columns.contains(column)), "{peer} lacks one of {columns:?}");
+            let (sessions, differences) = calendar.differences(&reference, &columns);
             println!("{id:11} {peer:32} {sessions} sessions, {} differences", differences.len());
             for difference in differences {
-                let date = TradeDate::parse(&difference.date).unwrap();
+                let date = difference.date;
                 let row = file.listed.iter_mut().find(|row| {
                     row.peer == *peer
                         && row.what == difference.what
-                        && (row.theirs == "*" || row.theirs == difference.peer)
+                        && (row.theirs == "*" || row.theirs == difference.theirs)
                         && (row.ours == "*" || row.ours == difference.ours)
                         && row.dates.iter().any(|(first, last)| (*first..=*last).contains(&date))
                 });
@@ -52,8 +44,8 @@ fn sessions_agree_with_the_reference_packages() {
                     Some(row) => row.seen += 1,
                     None => {
                         let kind =
-                            format!("{id} {peer}: {} {} -> {}", difference.what, difference.peer, difference.ours);
-                        unlisted.entry(kind).or_default().push(difference.date);
+                            format!("{id} {peer}: {} {} -> {}", difference.what, difference.theirs, difference.ours);
+                        unlisted.entry(kind).or_default().push(date.to_string());
                     }
                 }
             }
@@ -75,62 +67,4 @@ fn sessions_agree_with_the_reference_packages() {
         .collect();
     report.extend(wrong_counts);
     assert!(report.is_empty(), "{} kinds of differences that nobody meant:\n{}", report.len(), report.join("\n"));
-}
-
-/// How many sessions were compared, and where they differ: times on the wall clock of the trade date.
-fn compare(calendar: &Calendar, reference: &Reference, columns: &[String]) -> (usize, Vec<Difference>) {
-    let (first, last) = calendar.known();
-    let zone: Tz = calendar.time_zone().parse().unwrap();
-    let theirs = &reference.sessions;
-    let (from, till) = (first.max(reference.first), last.min(reference.last));
-    let ours: BTreeMap<_, _> =
-        calendar.sessions(from, till).unwrap().map(|s| (s.trade_date, ours(&s, calendar))).collect();
-
-    let mut differences = Vec::new();
-    let mut add = |date: TradeDate, what: &str, peer: String, ours: String| {
-        differences.push(Difference { date: date.to_string(), what: what.into(), peer, ours });
-    };
-    for date in (from.0..=till.0).map(TradeDate) {
-        match (theirs.get(&date), ours.get(&date)) {
-            (None, None) => {}
-            (Some(_), None) => add(date, "session", "open".into(), "closed".into()),
-            (None, Some(_)) => add(date, "session", "closed".into(), "open".into()),
-            (Some(theirs), Some(ours)) => {
-                for column in columns {
-                    let (peer, our) = (theirs[column.as_str()], ours.get(column.as_str()).copied().flatten());
-                    if peer != our {
-                        add(date, column, wall(peer, zone, date), wall(our, zone, date));
-                    }
-                }
-            }
-        }
-    }
-    (ours.len(), differences)
-}
-
-fn ours(session: &market::Session<'_>, calendar: &Calendar) -> BTreeMap<&'static str, Option<i64>> {
-    let main = match calendar.main() {
-        Segments::RTH => Segments::RTH,
-        _ => Segments::ETH,
-    };
-    let runs: Vec<_> = market::Session { restart_at_segments: false, ..*session }.runs(main).collect();
-    let mut cells = BTreeMap::new();
-    cells.insert("open", session.open(main));
-    cells.insert("close", session.close(main));
-    if let [before, after] = runs[..] {
-        cells.insert("break_start", Some(before.1));
-        cells.insert("break_end", Some(after.0));
-    }
-    cells.insert("pre", session.open(Segments::only(market::Segment::Pre)));
-    cells.insert("post", session.close(Segments::only(market::Segment::Post)));
-    cells
-}
-
-/// `17:00-1d`: the wall clock's time, with the days from the trade date; `-` for none.
-fn wall(ts: Option<i64>, zone: Tz, date: TradeDate) -> String {
-    let Some(ts) = ts else { return "-".into() };
-    let local = zone.from_utc_datetime(&DateTime::from_timestamp_nanos(ts).naive_utc());
-    let days = (local.date_naive() - date.date()).num_days();
-    let suffix = if days == 0 { String::new() } else { format!("{days:+}d") };
-    format!("{:02}:{:02}{suffix}", local.hour(), local.minute())
 }

@@ -5,6 +5,7 @@
 //! ordered stream a comparison or two.
 
 mod builtin;
+pub mod compare;
 mod cursor;
 mod diff;
 mod expand;
@@ -88,6 +89,10 @@ impl Calendar {
     /// The IANA name of the time zone its hours are written in.
     pub fn time_zone(&self) -> &'static str {
         self.inner.spec.tz.name()
+    }
+
+    pub(crate) fn zone(&self) -> chrono_tz::Tz {
+        self.inner.spec.tz
     }
 
     /// The default selection of segments.

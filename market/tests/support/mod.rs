@@ -20,8 +20,8 @@ pub fn test_data(test: &str) -> Option<PathBuf> {
     None
 }
 
-/// The rows of a CSV file, gzipped or not, by column name.
-pub fn csv_rows(path: &Path) -> Vec<BTreeMap<String, String>> {
+/// A text file, gzipped or not.
+pub fn text(path: &Path) -> String {
     let mut text = String::new();
     let file = File::open(path).unwrap_or_else(|e| panic!("{}: {e}", path.display()));
     if path.extension().is_some_and(|e| e == "gz") {
@@ -29,6 +29,12 @@ pub fn csv_rows(path: &Path) -> Vec<BTreeMap<String, String>> {
     } else {
         (&file).read_to_string(&mut text).unwrap();
     }
+    text
+}
+
+/// The rows of a CSV file, gzipped or not, by column name.
+pub fn csv_rows(path: &Path) -> Vec<BTreeMap<String, String>> {
+    let text = text(path);
     csv::Reader::from_reader(text.as_bytes()).deserialize().map(Result::unwrap).collect()
 }
 

@@ -4,50 +4,32 @@ use super::support;
 use chrono::{Datelike, Days, NaiveTime};
 use chrono_tz::Tz;
 use market::TradeDate;
+use market::calendar::compare::{Column, Row, SessionTable};
 use std::collections::BTreeMap;
 use std::path::Path;
 
-/// What a package says of every day from `first` to `last`.
-pub struct Reference {
-    pub first: TradeDate,
-    pub last: TradeDate,
-    /// The instants of each session by column; a day without an entry is closed.
-    pub sessions: BTreeMap<TradeDate, BTreeMap<String, Option<i64>>>,
-}
-
-impl Reference {
-    /// Reads `xc/ID` from the repository and every other peer from `data`; `None` if that is missing.
-    pub fn read(peer: &str, columns: &[String], data: Option<&Path>) -> Option<Reference> {
-        match peer.strip_prefix("xc/") {
-            Some(id) => {
-                let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("tests/data/xc/{id}.csv"));
-                let text = std::fs::read_to_string(&path).unwrap_or_else(|e| panic!("{}: {e}", path.display()));
-                Some(compact(&text))
-            }
-            None => data.map(|data| golden(&data.join(format!("calendars/golden/{peer}.csv.gz")), columns)),
+/// Reads `xc/ID` from the repository and every other peer from `data`; `None` if that is missing.
+pub fn read(peer: &str, data: Option<&Path>) -> Option<SessionTable> {
+    match peer.strip_prefix("xc/") {
+        Some(id) => {
+            let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("tests/data/xc/{id}.csv"));
+            let text = std::fs::read_to_string(&path).unwrap_or_else(|e| panic!("{}: {e}", path.display()));
+            Some(compact(&text))
         }
+        // One row a session, in UTC. Closed days before the first and after the last session are unknown.
+        None => data.map(|data| {
+            let path = data.join(format!("calendars/golden/{peer}.csv.gz"));
+            let plain = path.with_extension("");
+            let text = support::text(if path.exists() { &path } else { &plain });
+            SessionTable::from_csv(&text, Tz::UTC).unwrap_or_else(|e| panic!("{peer}: {e}"))
+        }),
     }
 }
 
-/// One row a session, in UTC. Closed days before the first and after the last session are unknown.
-fn golden(path: &Path, columns: &[String]) -> Reference {
-    let plain = path.with_extension("");
-    let mut sessions = BTreeMap::new();
-    for row in support::csv_rows(if path.exists() { path } else { &plain }) {
-        let mut cells: BTreeMap<String, Option<i64>> =
-            columns.iter().map(|column| (column.clone(), support::instant(&row[&format!("{column}_utc")]))).collect();
-        // Some files say "no break" by one of no length.
-        if cells.get("break_start") == cells.get("break_end") {
-            cells.entry("break_start".into()).and_modify(|cell| *cell = None);
-            cells.entry("break_end".into()).and_modify(|cell| *cell = None);
-        }
-        sessions.insert(TradeDate::parse(&row["session"]).unwrap(), cells);
-    }
-    Reference { first: *sessions.keys().next().unwrap(), last: *sessions.keys().next_back().unwrap(), sessions }
-}
+const COLUMNS: [Column; 4] = [Column::Open, Column::BreakStart, Column::BreakEnd, Column::Close];
 
 /// The regular hours in the header lines and the days that differ, as `data/xc/make.py` writes them.
-fn compact(text: &str) -> Reference {
+fn compact(text: &str) -> SessionTable {
     let (mut zone, mut range) = (Tz::UTC, None);
     let mut regular: Vec<(TradeDate, u8, &str)> = Vec::new();
     let mut days: BTreeMap<TradeDate, &str> = BTreeMap::new();
@@ -75,12 +57,14 @@ fn compact(text: &str) -> Reference {
         let hours = regular.iter().rev().find(|(from, on, _)| *from <= day && on & weekday != 0);
         let Some(times) = days.get(&day).copied().or(hours.map(|(_, _, times)| *times)) else { continue };
         if times != ",,," {
-            let cells = ["open", "break_start", "break_end", "close"].map(String::from).into_iter();
-            let cells = cells.zip(times.split(',').map(|time| instant(time, day, zone)));
-            sessions.insert(day, cells.collect());
+            let mut row: Row = [None; 6];
+            for (column, time) in COLUMNS.into_iter().zip(times.split(',')) {
+                row[column as usize] = instant(time, day, zone);
+            }
+            sessions.insert(day, row);
         }
     }
-    Reference { first, last, sessions }
+    SessionTable { first, last, columns: COLUMNS.to_vec(), rows: sessions }
 }
 
 /// `09:30`, `17:00-1d` or nothing, on the wall clock of a day.
@@ -99,10 +83,10 @@ fn a_compact_file_expands_to_every_session() {
                 # from 2026-01-09 on fri: 10:00,,,13:50\n# from 2026-01-11 on sun: ,,,\n\
                 session,open,break_start,break_end,close\n2026-01-03,09:00,,,10:00\n2026-01-13,,,,\n";
     let reference = compact(file);
-    let days: Vec<String> = reference.sessions.keys().map(|day| day.to_string()[8..].into()).collect();
+    let days: Vec<String> = reference.rows.keys().map(|day| day.to_string()[8..].into()).collect();
     assert_eq!(days.join(" "), "01 03 04 05 06 07 08 09 12 14");
     let cell = |day: &str, column: &str| {
-        let ts = reference.sessions[&TradeDate::parse(day).unwrap()][column];
+        let ts = reference.rows[&TradeDate::parse(day).unwrap()][Column::parse(column).unwrap() as usize];
         ts.map(market::time::format_instant)
     };
     assert_eq!(cell("2026-01-12", "open").as_deref(), Some("2026-01-11T15:00:00Z"));
