@@ -93,6 +93,35 @@ async fn a_correction_of_a_trade_to_come_waits_for_it_unseen() -> Result<()> {
     seal_changes_nothing(&client).await
 }
 
+/// The prices are not the flags: a trade that came flagged after its correction stays out of the day's high.
+#[tokio::test]
+async fn a_correction_that_names_no_flags_keeps_the_reported_ones_in_both_engines() -> Result<()> {
+    let database = cluster::database("correct_flags").await?;
+    let client = database.client().await?;
+    three_trades(&client).await?;
+    let correct = format!("SELECT market.correct_trade('SPY', '{DAY} 15:00:30+00', 4, 200, 5)");
+    assert_eq!(one(&client, &correct).await?, "f");
+    let flags = market::flags::NO_HIGH_LOW | market::flags::NO_LAST;
+    let late = format!(
+        "INSERT INTO market.trades (symbol, ts, seq, price, size, flags) VALUES ('SPY', '{DAY} 15:00:30+00', 4, 50, 1, {flags})"
+    );
+    client.batch_execute(&late).await?;
+    let bars = format!(
+        "SELECT open, high, low, close, volume, trades FROM market.session_ohlc('SPY', '1d', date '{DAY}', date '{DAY}')"
+    );
+    for sealed in [false, true] {
+        if sealed {
+            seal_changes_nothing(&client).await?;
+        }
+        ensure!(answer(&client).await?[0].starts_with("100|102|100|102|11|4"), "sealed: {sealed}");
+        let out = database.program("querycli", &["--format", "csv", "-c", &bars])?.output()?;
+        let (said, errors) = (String::from_utf8(out.stdout)?, String::from_utf8(out.stderr)?);
+        let row = said.lines().nth(1).with_context(|| errors.clone())?;
+        assert_eq!(row.replace(".0", ""), "100,102,100,102,11,4", "sealed: {sealed}");
+    }
+    Ok(())
+}
+
 #[tokio::test]
 async fn the_last_word_on_a_trade_counts() -> Result<()> {
     let client = cluster::database("last_word").await?.client().await?;

@@ -58,21 +58,7 @@ pub fn live_rows(c: &Conn, instrument: i32, from: Nanos, till: Nanos) -> LiveRow
     let mut rows = read_live(c, Mode::SameSnapshot, instrument, from, till);
     if rows.ops.contains(&Op::Trade) {
         let corrections = read_corrections(c, Mode::SameSnapshot, instrument, from, till);
-        for i in 0..if corrections.is_empty() { 0 } else { rows.len() } {
-            if rows.ops[i] != Op::Trade {
-                continue;
-            }
-            let reported = rows.trades.get(i);
-            match corrections.get(reported.key()).map(|change| change.apply(reported)) {
-                None => {}
-                Some(None) => rows.ops[i] = Op::Bust,
-                Some(Some(now)) => {
-                    rows.ops[i] = Op::Correction;
-                    (rows.trades.price[i], rows.trades.size[i], rows.trades.flags[i]) =
-                        (now.price, now.size, now.flags);
-                }
-            }
-        }
+        corrections.apply(&mut rows);
     }
     rows
 }

@@ -1,6 +1,6 @@
 //! Busts and corrections: what the venue took back outranks what was reported, now and when its file is loaded again.
 
-use super::live::{Change, read_apart};
+use super::live::read_apart;
 use super::parts::{Parts, key_args};
 use super::{invalid, lock_session, require_read_committed};
 use crate::error::{OrRaise, raise_with};
@@ -8,7 +8,7 @@ use crate::fmgr::{arg, arg_is_null, arg_option, arg_text, float8, float8_of, int
 use crate::instrument::Instrument;
 use crate::spi::{self, Arg, Conn, Mode};
 use crate::{instrument, plans, time, v1};
-use market::{Key, NONE_I64, Nanos, Op, Trade, TradeDate, money};
+use market::{Correction, Key, NONE_I64, Nanos, Op, Trade, TradeDate, money};
 use pgrx::pg_sys::{self, Datum, FunctionCallInfo};
 use pgrx::prelude::*;
 
@@ -158,7 +158,7 @@ impl Asked {
     }
 
     /// Logs the change and marks the live rows, so that the next statement reads it; whether a trade was there.
-    fn change(&self, change: Change, reason: Option<&str>) -> bool {
+    fn change(&self, correction: Correction, reason: Option<&str>) -> bool {
         spi::connect(|c| {
             let found = self.resolve(c);
             let (key, old) = match (&found, &self.name) {
@@ -180,21 +180,21 @@ impl Asked {
                     "see market.trades; a trade that has not come yet is named by ts and seq",
                 ),
             };
-            log(c, self.instrument.id, key, old, change, reason);
+            log(c, self.instrument.id, key, old, correction, reason);
             // a change of a trade that has not come is applied when it comes
-            mark(c, self.instrument.id, key, found.map(|f| (f.base, change)));
+            mark(c, self.instrument.id, key, found.map(|f| (f.base, correction)));
             old.is_some()
         })
     }
 }
 
 /// Appends to the log of corrections.
-pub fn log(c: &Conn, instrument: i32, key: Key, old: Option<Trade>, change: Change, reason: Option<&str>) {
+pub fn log(c: &Conn, instrument: i32, key: Key, old: Option<Trade>, correction: Correction, reason: Option<&str>) {
     let [ts, ns, seq, sub] = key_args(key);
     let number = |v: Option<i64>| Arg::option(pg_sys::FLOAT8OID, v.map(|v| float8(money::to_f64(v))));
-    let (action, new) = match change {
-        Change::Bust => ("bust", None),
-        Change::Replace { price, size, flags } => ("correct", Some((price, size, flags))),
+    let (action, new) = match correction {
+        Correction::Bust => ("bust", None),
+        Correction::Replace { price, size, flags } => ("correct", Some((price, size, flags))),
     };
     c.execute(
         Mode::Fresh,
@@ -219,13 +219,13 @@ pub fn log(c: &Conn, instrument: i32, key: Key, old: Option<Trade>, change: Chan
 }
 
 /// Puts the mark of a change over a trade, in place of an earlier one: the newest change is the one that counts.
-fn mark(c: &Conn, instrument: i32, key: Key, found: Option<(Trade, Change)>) {
+fn mark(c: &Conn, instrument: i32, key: Key, found: Option<(Trade, Correction)>) {
     let [ts, ns, seq, sub] = key_args(key);
     let id = Arg::int4(instrument);
     let same = c"DELETE FROM market.live_trades WHERE instrument_id = $1 AND ts = $2 AND ns = $3 AND seq = $4 AND sub = $5 AND op <> 't'";
     c.execute(Mode::Fresh, &UNMARK, same, &[id, ts, ns, seq, sub]);
-    let Some((base, change)) = found else { return };
-    let now = change.apply(base);
+    let Some((base, correction)) = found else { return };
+    let now = correction.apply(base);
     let t = now.unwrap_or(base);
     let optional = |v: i64, datum: Datum| (v != NONE_I64).then_some(datum);
     c.execute(
@@ -251,14 +251,14 @@ fn mark(c: &Conn, instrument: i32, key: Key, found: Option<(Trade, Change)>) {
 }
 
 /// Reads the new content at `price`, `price + 1` and `flags`.
-unsafe fn replacement(fc: FunctionCallInfo, price: usize, flags: usize) -> Change {
+unsafe fn replacement(fc: FunctionCallInfo, price: usize, flags: usize) -> Correction {
     let (Some(new_price), Some(size)) = (arg_option(fc, price), arg_option(fc, price + 1)) else {
         invalid(
             "correct_trade: price and size must not be NULL",
             "give the whole new content; market.bust_trade() takes a trade away",
         )
     };
-    Change::Replace {
+    Correction::Replace {
         price: money::price_from_f64(float8_of(new_price)).or_raise(),
         size: money::size_from_f64(float8_of(size)).or_raise(),
         flags: arg_option(fc, flags).map(|d| d.value() as u32),
@@ -273,7 +273,7 @@ unsafe fn replacement(fc: FunctionCallInfo, price: usize, flags: usize) -> Chang
 #[pg_guard]
 pub unsafe extern "C-unwind" fn bust_trade(fc: FunctionCallInfo) -> Datum {
     let reason = arg_option(fc, 5).map(|d| text(d));
-    Datum::from(Asked::by_identity(fc, "bust_trade", 3).change(Change::Bust, reason.as_deref()))
+    Datum::from(Asked::by_identity(fc, "bust_trade", 3).change(Correction::Bust, reason.as_deref()))
 }
 
 /// `correct_trade(symbol, ts, seq, price, size, ns, sub, flags, reason) -> boolean`: whether a trade was there to correct
@@ -296,7 +296,7 @@ pub unsafe extern "C-unwind" fn correct_trade(fc: FunctionCallInfo) -> Datum {
 #[pg_guard]
 pub unsafe extern "C-unwind" fn bust_trade_id(fc: FunctionCallInfo) -> Datum {
     let reason = arg_option(fc, 3).map(|d| text(d));
-    Datum::from(Asked::by_id(fc, "bust_trade").change(Change::Bust, reason.as_deref()))
+    Datum::from(Asked::by_id(fc, "bust_trade").change(Correction::Bust, reason.as_deref()))
 }
 
 /// `correct_trade(symbol, trade_id, trade_date, price, size, flags, reason) -> boolean`: as `correct_trade`, by the venue's id

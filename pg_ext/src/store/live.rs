@@ -4,7 +4,7 @@ use crate::error::OrRaise;
 use crate::fmgr::float8_of;
 use crate::spi::{Arg, Conn, Mode, PlanCell};
 use crate::{plans, time};
-use market::{Key, LiveRows, NONE_I64, Nanos, Op, Trade, Trades, money};
+use market::{Correction, Corrections, Key, LiveRows, NONE_I64, Nanos, Op, Trade, Trades, money};
 use pgrx::pg_sys::{self, Datum, Oid};
 use std::cell::{Cell, RefCell};
 use std::ffi::CStr;
@@ -183,53 +183,6 @@ pub fn find(trades: &Trades, key: Key) -> Option<usize> {
     (at < trades.len() && trades.key(at) == key).then_some(at)
 }
 
-/// What the venue did to a trade after it was reported.
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub enum Change {
-    /// It is no trade.
-    Bust,
-    /// It has this content; the rest stays as it was reported.
-    Replace {
-        /// New price, in 1e-9.
-        price: i64,
-        /// New size, in 1e-9.
-        size: i64,
-        /// New flags; `None` keeps the reported ones.
-        flags: Option<u32>,
-    },
-}
-
-impl Change {
-    /// The trade as it is now; `None` if it was busted.
-    pub fn apply(self, reported: Trade) -> Option<Trade> {
-        match self {
-            Change::Bust => None,
-            Change::Replace { price, size, flags } => {
-                Some(Trade { price, size, flags: flags.unwrap_or(reported.flags), ..reported })
-            }
-        }
-    }
-}
-
-/// The last word on each corrected identity of a window, in order.
-#[derive(Default)]
-pub struct Corrections {
-    /// Identity and what became of it.
-    pub all: Vec<(Key, Change)>,
-}
-
-impl Corrections {
-    /// Whether there are none.
-    pub fn is_empty(&self) -> bool {
-        self.all.is_empty()
-    }
-
-    /// What became of an identity.
-    pub fn get(&self, key: Key) -> Option<Change> {
-        self.all.binary_search_by_key(&key, |(k, _)| *k).ok().map(|at| self.all[at].1)
-    }
-}
-
 /// Busts and corrections of an instrument with `from <= ts < till`.
 pub fn read_corrections(c: &Conn, mode: Mode, instrument: i32, from: Nanos, till: Nanos) -> Corrections {
     let mut found = Corrections::default();
@@ -247,16 +200,16 @@ pub fn read_corrections(c: &Conn, mode: Mode, instrument: i32, from: Nanos, till
                 return;
             }
             let key = Key { ts, seq: v[2].value() as i64, sub: i32::from(v[3].value() as i16) };
-            let change = if v[4].value() as u8 != 0 || nulls[5] || nulls[6] {
-                Change::Bust
+            let correction = if v[4].value() as u8 != 0 || nulls[5] || nulls[6] {
+                Correction::Bust
             } else {
-                Change::Replace {
+                Correction::Replace {
                     price: money::price_from_f64(float8_of(v[5])).or_raise(),
                     size: money::size_from_f64(float8_of(v[6])).or_raise(),
                     flags: (!nulls[7]).then(|| v[7].value() as u32),
                 }
             };
-            found.all.push((key, change));
+            found.push(key, correction);
         },
     );
     found

@@ -1,12 +1,12 @@
 //! The sealed parts of one session: read, merged into, rewritten where they changed.
 
-use super::live::{Corrections, find};
+use super::live::find;
 use crate::error::OrRaise;
 use crate::fmgr::Bytes;
 use crate::spi::{Arg, Conn, Mode};
 use crate::{plans, time};
 use market::block::{self, PART};
-use market::{Key, Merge, Trade, TradeDate, Trades};
+use market::{Corrections, Key, Merge, Trade, TradeDate, Trades};
 use pgrx::pg_sys;
 
 plans!(READ, INSERT, UPDATE, DELETE);
@@ -104,12 +104,11 @@ impl Parts {
             else {
                 continue;
             };
-            let from = corrections.all.partition_point(|(key, _)| *key < first);
             let mut gone = Vec::new();
-            for (key, change) in corrections.all[from..].iter().take_while(|(key, _)| *key <= last) {
-                let Some(at) = find(&part.trades, *key) else { continue };
+            for (key, correction) in corrections.since(first).take_while(|(key, _)| *key <= last) {
+                let Some(at) = find(&part.trades, key) else { continue };
                 let old = part.trades.get(at);
-                match change.apply(old) {
+                match correction.apply(old) {
                     Some(new) if new == old => continue,
                     Some(new) => {
                         (part.trades.price[at], part.trades.size[at]) = (new.price, new.size);

@@ -1,6 +1,5 @@
 //! `put_trades`: a packed session into the store, once however often it is sent.
 
-use super::live::{Change, Corrections};
 use super::parts::{self, Parts};
 use super::session::{Sealed, Summary, finish_state, rewrite, sealed};
 use super::{invalid, live, lock_session, require_read_committed};
@@ -9,7 +8,7 @@ use crate::fmgr::{Bytes, arg};
 use crate::spi::{self, Arg, Conn, Mode};
 use crate::{instrument, plans, time, v1};
 use market::block::{self, Header};
-use market::{Session, Trade, Trades, money};
+use market::{Correction, Corrections, Session, Trade, Trades, money};
 use pgrx::pg_sys::{self, Datum, FunctionCallInfo};
 use pgrx::prelude::*;
 use std::ops::Range;
@@ -237,7 +236,7 @@ pub fn split_corrected(trades: &Trades, corrections: &Corrections, stored: &Part
     let mut news = Trades::with_capacity(trades.len());
     for t in trades.iter() {
         match corrections.get(t.key()) {
-            Some(Change::Bust) => {}
+            Some(Correction::Bust) => {}
             Some(_) if stored.get(t.key()).is_some() => {}
             _ => news.push(t),
         }

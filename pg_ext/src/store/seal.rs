@@ -1,6 +1,6 @@
 //! `seal`: the live rows of a session into its blocks.
 
-use super::live::{Change, Corrections, Taken};
+use super::live::Taken;
 use super::parts::Parts;
 use super::put::{dead_letters, ensure_partitions, split_corrected};
 use super::session::{finish_state, rewrite, sealed};
@@ -9,7 +9,7 @@ use crate::error::{OrRaise, raise_with};
 use crate::fmgr::{arg, arg_text, int8};
 use crate::spi::{self, Conn, Mode};
 use crate::{instrument, time, v1};
-use market::{Op, Session, Trades};
+use market::{Correction, Corrections, Op, Session, Trades};
 use pgrx::pg_sys::{Datum, FunctionCallInfo};
 use pgrx::prelude::*;
 
@@ -72,14 +72,14 @@ fn keep_marks(c: &Conn, instrument: i32, taken: &Taken, corrections: &Correction
     let mut any = false;
     for i in 0..taken.marks.len() {
         let mark = taken.marks.trades.get(i);
-        let change = match taken.marks.ops[i] {
-            Op::Correction => Change::Replace { price: mark.price, size: mark.size, flags: Some(mark.flags) },
-            _ => Change::Bust,
+        let correction = match taken.marks.ops[i] {
+            Op::Correction => Correction::Replace { price: mark.price, size: mark.size, flags: Some(mark.flags) },
+            _ => Correction::Bust,
         };
-        if corrections.get(mark.key()).is_some_and(|known| known.apply(mark) == change.apply(mark)) {
+        if corrections.get(mark.key()).is_some_and(|known| known.apply(mark) == correction.apply(mark)) {
             continue;
         }
-        correct::log(c, instrument, mark.key(), None, change, Some("came as a row of live_trades"));
+        correct::log(c, instrument, mark.key(), None, correction, Some("came as a row of live_trades"));
         any = true;
     }
     any
@@ -91,7 +91,7 @@ fn with_marked(mut news: Trades, taken: &Taken, corrections: &Corrections, store
     for i in (0..taken.marks.len()).filter(|&i| taken.marks.ops[i] == Op::Correction) {
         let mark = taken.marks.trades.get(i);
         let missing = stored.get(mark.key()).is_none() && live::find(&taken.trades, mark.key()).is_none();
-        if missing && corrections.get(mark.key()) != Some(Change::Bust) {
+        if missing && corrections.get(mark.key()) != Some(Correction::Bust) {
             news.push(mark);
         }
     }

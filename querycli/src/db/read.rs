@@ -5,7 +5,9 @@ use crate::error::Result;
 use crate::scalar;
 use bytes::Bytes;
 use market::block::{self, Header};
-use market::{Calendar, Key, LiveRows, NONE_I64, Nanos, Op, Trade, TradeDate, Trades, money, overlay};
+use market::{
+    Calendar, Correction, Corrections, Key, LiveRows, NONE_I64, Nanos, Op, Trade, TradeDate, Trades, money, overlay,
+};
 use std::ops::Range;
 use std::sync::Arc;
 
@@ -53,21 +55,31 @@ pub async fn live_rows(db: &Arc<Db>, instrument: i32, from: Nanos, till: Nanos) 
     let mut rows = collect(db.copy(&sql).await?, from, till).await?;
     if rows.ops.contains(&Op::Trade) {
         let sql = format!(
-            "SELECT DISTINCT ON (ts, ns, seq, sub) ts, ns, seq, sub, coalesce(new_price, 0), coalesce(new_size, 0), coalesce(new_flags, 0), 0,
-                    NULL::timestamptz, NULL::int8, CASE action WHEN 'bust' THEN 'b' ELSE 'c' END::\"char\"
+            "SELECT DISTINCT ON (ts, ns, seq, sub) ts, ns, seq, sub, action = 'bust', new_price, new_size, new_flags
              FROM market.trade_corrections WHERE {range} ORDER BY ts, ns, seq, sub, id DESC"
         );
-        let corrections = collect(db.copy(&sql).await?, from, till).await?;
-        for i in 0..if corrections.is_empty() { 0 } else { rows.len() } {
-            let at = corrections.after(rows.trades.key(i));
-            if rows.ops[i] == Op::Trade && at > 0 && corrections.trades.key(at - 1) == rows.trades.key(i) {
-                rows.ops[i] = corrections.ops[at - 1];
-                let new = corrections.trades.get(at - 1);
-                (rows.trades.price[i], rows.trades.size[i], rows.trades.flags[i]) = (new.price, new.size, new.flags);
-            }
-        }
+        corrections(db.copy(&sql).await?).await?.apply(&mut rows);
     }
     Ok(rows)
+}
+
+async fn corrections(mut stream: CopyRows) -> Result<Corrections> {
+    let mut found = Corrections::default();
+    while let Some(f) = stream.next().await? {
+        let ts = f.some(f.micros(0))?.saturating_mul(1000).saturating_add(i64::from(f.some(f.i16(1))?));
+        let key = Key { ts, seq: f.some(f.i64(2))?, sub: i32::from(f.some(f.i16(3))?) };
+        let busted = f.bytes(4).is_some_and(|bit| bit.first() == Some(&1));
+        let correction = match (busted, f.f64(5)?, f.f64(6)?) {
+            (false, Some(price), Some(size)) => Correction::Replace {
+                price: money::price_from_f64(price)?,
+                size: money::size_from_f64(size)?,
+                flags: f.i32(7)?.map(|flags| flags as u32),
+            },
+            _ => Correction::Bust,
+        };
+        found.push(key, correction);
+    }
+    Ok(found)
 }
 
 async fn collect(mut stream: CopyRows, from: Nanos, till: Nanos) -> Result<LiveRows> {
