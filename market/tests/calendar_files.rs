@@ -185,6 +185,38 @@ RTH = "09:00-15:00"
     assert_eq!(calendar.segment(saturday), Ok(market::Segment::On));
 }
 
+/// Osaka's night before a holiday is held and belongs to the session after it.
+#[test]
+fn a_night_before_a_holiday_may_be_held() {
+    let calendar = |nights: bool| {
+        let text = format!(
+            r#"
+schema = 1
+id = "XOSE"
+tz = "Asia/Tokyo"
+known = [2024-01-01, 2024-12-31]
+nights_before_holidays = {nights}
+[[hours]]
+days = "mon-fri"
+ETH = "16:30-1s-06:00-1s+1d, 08:45-15:15"
+RTH = "08:45-15:15"
+[holidays]
+"New Year" = "2024-12-31"
+"Coming of Age Day" = "2024-01-08"
+"#
+        );
+        Calendar::from_toml(&text).unwrap()
+    };
+    // Friday 5 January 2024 16:30 in Tokyo, Monday the 8th is a holiday.
+    let tuesday = TradeDate::parse("2024-01-09").unwrap();
+    let open = |calendar: &Calendar| {
+        let session = calendar.session(tuesday).unwrap().unwrap();
+        market::time::format_instant(session.open(Segments::ETH).unwrap())
+    };
+    assert_eq!(open(&calendar(true)), "2024-01-05T07:30:00Z");
+    assert_eq!(open(&calendar(false)), "2024-01-08T23:45:00Z");
+}
+
 #[test]
 fn the_examples_in_the_readme_are_calendars() {
     let readme = include_str!("../calendars/README.md");

@@ -172,16 +172,16 @@ impl<'s> Planner<'s> {
         }))
     }
 
-    /// The day whose night session belongs to a date: the session before it, unless a holiday lies between, before which
-    /// there is no night session.
+    /// The day whose night session belongs to a date: the session before it, unless a holiday lies between before which
+    /// this calendar has no night session.
     fn previous_session(&self, date: TradeDate) -> Option<TradeDate> {
         for back in 1..=NEIGHBOURHOOD {
             let day = date.plus(-back);
             match (self.row(day), self.holiday(day)) {
                 _ if self.is_forced(day) => return Some(day),
-                (Some(_), Some(_)) => return None,
+                (Some(_), Some(_)) if !self.spec.nights_before_holidays => return None,
                 (Some(_), None) => return Some(day),
-                (None, _) => {}
+                (Some(_), Some(_)) | (None, _) => {}
             }
         }
         None

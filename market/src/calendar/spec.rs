@@ -32,6 +32,8 @@ pub(crate) struct Spec {
     pub week_start: Weekday,
     pub grace: Nanos,
     pub restart_at_segments: bool,
+    /// Whether the night session before a holiday is held; if so it belongs to the session after the holiday.
+    pub nights_before_holidays: bool,
     pub hours: Vec<Hours>,
     pub holidays: Vec<(String, Vec<Rule>)>,
     pub specials: Vec<Special>,
@@ -120,7 +122,7 @@ impl<'t> File<'t> {
     }
 
     fn spec(&self, root: &DeTable<'t>) -> Result<Spec> {
-        const KEYS: [&str; 18] = [
+        const KEYS: [&str; 19] = [
             "schema",
             "id",
             "name",
@@ -134,6 +136,7 @@ impl<'t> File<'t> {
             "week_start",
             "grace_minutes",
             "restart_at_segments",
+            "nights_before_holidays",
             "hours",
             "holidays",
             "closed",
@@ -193,6 +196,7 @@ impl<'t> File<'t> {
                 None => 30 * MINUTE,
             },
             restart_at_segments: self.optional(root, "restart_at_segments", Self::boolean)?.unwrap_or(!futures),
+            nights_before_holidays: self.optional(root, "nights_before_holidays", Self::boolean)?.unwrap_or(false),
             id,
             hours,
             holidays: self.holidays(root)?,
