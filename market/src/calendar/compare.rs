@@ -20,7 +20,7 @@ pub enum Column {
     BreakEnd,
     /// When it closes.
     Close,
-    /// When trading before it begins.
+    /// When trading before it begins: `PRE`, or `ON` where a future has no `PRE`.
     Pre,
     /// When trading after it ends.
     Post,
@@ -215,7 +215,8 @@ impl Calendar {
         }
         row[Column::Open as usize] = session.open(main);
         row[Column::Close as usize] = session.close(main);
-        row[Column::Pre as usize] = session.open(Segments::only(Segment::Pre));
+        let before = [Segment::Pre, Segment::On].map(|segment| session.open(Segments::only(segment)));
+        row[Column::Pre as usize] = before[0].or(before[1]);
         row[Column::Post as usize] = session.close(Segments::only(Segment::Post));
         row
     }
