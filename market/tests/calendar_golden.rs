@@ -22,14 +22,17 @@ fn sessions_agree_with_the_reference_packages() {
     for mut file in support::compared() {
         let id = &file.calendar;
         let calendar = Calendar::builtin(id).unwrap();
-        for (peer, columns) in &file.peers {
+        for (peer, columns, selected) in &file.peers {
             let Some(reference) = reference::read(peer, data.as_deref()) else {
                 file.listed.retain(|row| row.peer != *peer);
                 continue;
             };
             let columns: Vec<Column> = columns.iter().map(|name| Column::parse(name).unwrap()).collect();
             assert!(columns.iter().all(|column| reference.columns.contains(column)), "{peer} lacks one of {columns:?}");
-            let (sessions, differences) = calendar.differences(&reference, &columns);
+            let (sessions, differences) = match selected {
+                Some(selected) => calendar.differences_in(*selected, &reference, &columns),
+                None => calendar.differences(&reference, &columns),
+            };
             println!("{id:11} {peer:32} {sessions} sessions, {} differences", differences.len());
             for difference in differences {
                 let date = difference.date;

@@ -172,6 +172,17 @@ fn instant(cell: &str, date: TradeDate, zone: Tz) -> Option<Nanos> {
 impl Calendar {
     /// How many sessions were compared with a table, and where they differ, by date. Only dates that both know are compared.
     pub fn differences(&self, table: &SessionTable, columns: &[Column]) -> (usize, Vec<Difference>) {
+        self.differences_in(self.main_session(), table, columns)
+    }
+
+    /// The same for a table that knows a part of the session only, such as the `RTH` of futures: `open` and `close` are the
+    /// selection's, and a session without it is closed.
+    pub fn differences_in(
+        &self,
+        selected: Segments,
+        table: &SessionTable,
+        columns: &[Column],
+    ) -> (usize, Vec<Difference>) {
         let (first, last) = self.known();
         let (from, till) = (first.max(table.first), last.min(table.last));
         let zone = self.zone();
@@ -181,14 +192,14 @@ impl Calendar {
         };
         let mut compared = 0;
         for date in (from.0..=till.0).map(TradeDate) {
-            let ours = self.session(date).ok().flatten();
+            let ours = self.session(date).ok().flatten().filter(|session| session.open(selected).is_some());
             compared += usize::from(ours.is_some());
             match (table.rows.get(&date), ours) {
                 (None, None) => {}
                 (Some(_), None) => add(date, "session", "open".into(), "closed".into()),
                 (None, Some(_)) => add(date, "session", "closed".into(), "open".into()),
                 (Some(theirs), Some(session)) => {
-                    let ours = self.row_of(&session);
+                    let ours = row_in(selected, &session);
                     for column in columns {
                         let (theirs, ours) = (theirs[*column as usize], ours[*column as usize]);
                         if theirs != ours {
@@ -203,23 +214,31 @@ impl Calendar {
 
     /// A session as a row of a table: the main session, its first break, and what comes before and after it.
     pub fn row_of(&self, session: &Session<'_>) -> Row {
-        let main = match self.main() {
+        row_in(self.main_session(), session)
+    }
+
+    /// What a table calls the session: `RTH` where that is the default selection, else all of it.
+    fn main_session(&self) -> Segments {
+        match self.main() {
             Segments::RTH => Segments::RTH,
             _ => Segments::ETH,
-        };
-        let mut row: Row = [None; 6];
-        let mut runs = Session { restart_at_segments: false, ..*session }.runs(main);
-        if let (Some(before), Some(after), None) = (runs.next(), runs.next(), runs.next()) {
-            row[Column::BreakStart as usize] = Some(before.1);
-            row[Column::BreakEnd as usize] = Some(after.0);
         }
-        row[Column::Open as usize] = session.open(main);
-        row[Column::Close as usize] = session.close(main);
-        let before = [Segment::Pre, Segment::On].map(|segment| session.open(Segments::only(segment)));
-        row[Column::Pre as usize] = before[0].or(before[1]);
-        row[Column::Post as usize] = session.close(Segments::only(Segment::Post));
-        row
     }
+}
+
+fn row_in(selected: Segments, session: &Session<'_>) -> Row {
+    let mut row: Row = [None; 6];
+    let mut runs = Session { restart_at_segments: false, ..*session }.runs(selected);
+    if let (Some(before), Some(after), None) = (runs.next(), runs.next(), runs.next()) {
+        row[Column::BreakStart as usize] = Some(before.1);
+        row[Column::BreakEnd as usize] = Some(after.0);
+    }
+    row[Column::Open as usize] = session.open(selected);
+    row[Column::Close as usize] = session.close(selected);
+    let before = [Segment::Pre, Segment::On].map(|segment| session.open(Segments::only(segment)));
+    row[Column::Pre as usize] = before[0].or(before[1]);
+    row[Column::Post as usize] = session.close(Segments::only(Segment::Post));
+    row
 }
 
 /// `17:00-1d`: the wall clock's time, with the days from the trade date; `-` for none. Seconds are not shown.

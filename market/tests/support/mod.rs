@@ -3,7 +3,7 @@
 #![allow(dead_code)] // Each test binary uses its part.
 
 use flate2::read::GzDecoder;
-use market::TradeDate;
+use market::{Segments, TradeDate};
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::Read;
@@ -62,8 +62,8 @@ pub struct Listed {
 /// differ on purpose.
 pub struct Compared {
     pub calendar: String,
-    /// A golden file, and the columns that mean the same thing in both.
-    pub peers: Vec<(String, Vec<String>)>,
+    /// A golden file, the columns that mean the same thing in both, and the part of the session that it knows.
+    pub peers: Vec<(String, Vec<String>, Option<Segments>)>,
     /// A file of bars, and the timeframe and selection it was made with.
     pub bars: Vec<(String, String, String)>,
     pub listed: Vec<Listed>,
@@ -90,7 +90,8 @@ fn read_compared(path: &Path) -> Compared {
         row[key].as_array().unwrap().iter().map(|text| text.as_str().unwrap().to_string()).collect()
     };
     let calendar = file["calendar"].as_str().unwrap().to_string();
-    let peers = rows("peer").iter().map(|row| (text(row, "file"), texts(row, "columns"))).collect();
+    let segments = |row: &toml::Value| row.get("segments").map(|_| Segments::parse(&text(row, "segments")).unwrap());
+    let peers = rows("peer").iter().map(|row| (text(row, "file"), texts(row, "columns"), segments(row))).collect();
     let bars =
         rows("bars").iter().map(|row| (text(row, "file"), text(row, "timeframe"), text(row, "segments"))).collect();
     let mut listed = Vec::new();
