@@ -2,7 +2,8 @@
 
 /// The candidate nearest to `name` by edit distance, ignoring case; `None` if nothing is near enough to be a typo.
 ///
-/// Near enough is a third of the longer name's letters, at least one and at most three. Ties go to the first candidate.
+/// Near enough is a third of the longer name's letters, at least one and at most three. Of names
+/// equally near one with the same letters in another order is meant, then the first.
 ///
 /// ```
 /// let known = ["XNYS", "XLON", "CME_EQUITY"];
@@ -16,13 +17,22 @@ pub fn nearest<'a>(name: &str, candidates: impl IntoIterator<Item = &'a str>) ->
         return None;
     }
     let wanted = letters(name);
-    let mut best: Option<(usize, &str)> = None;
+    let sorted = |letters: &[char]| {
+        let mut letters = letters.to_vec();
+        letters.sort_unstable();
+        letters
+    };
+    let wanted_letters = sorted(&wanted);
+    let mut best: Option<((usize, bool), &str)> = None;
     for candidate in candidates {
         let letters = letters(candidate);
         let allowed = (wanted.len().max(letters.len()) / 3).clamp(1, 3);
         let distance = edit_distance(&wanted, &letters);
-        if distance <= allowed && best.is_none_or(|(least, _)| distance < least) {
-            best = Some((distance, candidate));
+        if distance <= allowed {
+            let rank = (distance, sorted(&letters) != wanted_letters);
+            if best.is_none_or(|(least, _)| rank < least) {
+                best = Some((rank, candidate));
+            }
         }
     }
     best.map(|(_, candidate)| candidate)
@@ -58,7 +68,7 @@ mod tests {
 
     #[test]
     fn a_typo_finds_its_name() {
-        let known = ["XNYS", "XLON", "XTKS", "XHKG", "CME_EQUITY", "CME_METALS", "24/7"];
+        let known = ["XNSE", "XNYS", "XLON", "XTKS", "XHKG", "CME_EQUITY", "CME_METALS", "24/7"];
         for (typo, meant) in [
             ("xnys", Some("XNYS")),
             ("XNSY", Some("XNYS")),
