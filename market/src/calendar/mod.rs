@@ -10,6 +10,7 @@ mod cursor;
 mod diff;
 mod expand;
 mod filing;
+pub mod import;
 mod rule;
 mod spec;
 mod zone;

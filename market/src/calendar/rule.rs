@@ -104,6 +104,14 @@ impl Rule {
         Ok(Rule::Yearly(rule))
     }
 
+    /// The date of a yearly rule in a year; a shift may carry it into the next or the one before.
+    pub(crate) fn in_year(&self, year: i32) -> Option<TradeDate> {
+        match self {
+            Rule::Dates(..) => None,
+            Rule::Yearly(rule) => rule.date(year),
+        }
+    }
+
     /// Calls `each` with every date of the rule in `first..=last`.
     pub(crate) fn dates(&self, first: TradeDate, last: TradeDate, mut each: impl FnMut(TradeDate)) {
         match self {
