@@ -40,8 +40,8 @@ pub struct Product {
     pub expiry_source: String,
     /// Tick size and multiplier by the date from which they hold, oldest first; never empty.
     pub terms: Vec<Terms>,
-    /// Rules for the last trade date, each for some delivery months; the last that matches counts.
-    pub(crate) expiry: Vec<(String, ExpiryRule)>,
+    /// Rules for the last trade date; the last that matches counts.
+    pub(crate) expiry: Vec<MonthRule>,
     /// The calendars whose common business days the rules count.
     pub(crate) business_days: Vec<String>,
 }
@@ -59,6 +59,16 @@ pub struct Terms {
     pub source: String,
 }
 
+/// A rule for the last trade date of some delivery months.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct MonthRule {
+    /// `HMUZ`.
+    pub months: String,
+    /// The first delivery month it holds for.
+    pub from: Option<(i32, u32)>,
+    pub rule: ExpiryRule,
+}
+
 impl Product {
     /// Tick size and multiplier on a trade date.
     pub fn terms(&self, at: TradeDate) -> &Terms {
@@ -73,7 +83,9 @@ impl Product {
     /// `Invalid` for a month in which the product has no contract, `OutOfBounds` beyond its calendar's known range.
     pub fn expiry(&self, year: i32, month: u32) -> Result<Option<TradeDate>> {
         let code = month_code(month).unwrap_or('?');
-        let Some((_, rule)) = self.expiry.iter().rev().find(|(months, _)| months.contains(code)) else {
+        let holds =
+            |rule: &&MonthRule| rule.months.contains(code) && rule.from.is_none_or(|from| from <= (year, month));
+        let Some(MonthRule { rule, .. }) = self.expiry.iter().rev().find(holds) else {
             if self.expiry.is_empty() {
                 return Ok(None);
             }
@@ -121,6 +133,11 @@ const FILES: &[(&str, &str)] = &[
     ("cme_equity", include_str!("../../products/cme_equity.toml")),
     ("cme_metals", include_str!("../../products/cme_metals.toml")),
     ("cme_energy", include_str!("../../products/cme_energy.toml")),
+    ("cboe", include_str!("../../products/cboe.toml")),
+    ("ice_us", include_str!("../../products/ice_us.toml")),
+    ("ice_eu", include_str!("../../products/ice_eu.toml")),
+    ("eurex", include_str!("../../products/eurex.toml")),
+    ("nse", include_str!("../../products/nse.toml")),
 ];
 
 /// All products by root.

@@ -2,7 +2,7 @@
 //!
 //! Keys above the first table hold for all products of the file; a table a root says the rest, or otherwise.
 
-use super::{ExpiryRule, Product, Terms};
+use super::{ExpiryRule, MonthRule, Product, Terms};
 use crate::error::{Error, Result};
 use crate::nearest::nearest;
 use crate::symbol::{MONTH_CODES, Roll};
@@ -12,7 +12,7 @@ use toml::de::{DeTable, DeValue};
 
 type Node<'t> = Spanned<DeValue<'t>>;
 
-const KEYS: [&str; 14] = [
+const KEYS: [&str; 15] = [
     "name",
     "calendar",
     "venue",
@@ -23,6 +23,7 @@ const KEYS: [&str; 14] = [
     "source",
     "expiry",
     "expiry_in",
+    "expiry_from",
     "expiry_source",
     "business_days",
     "roll",
@@ -35,13 +36,13 @@ pub(super) fn read(name: &str, text: &str) -> Result<Vec<Product>> {
     let file = File { name: format!("products/{name}.toml"), text };
     let root = DeTable::parse(text).map_err(|e| file.error(e.span().map(|span| span.start), e.message()))?;
     let root = root.get_ref();
-    let is_product = |node: &Node<'_>| node.get_ref().as_table().is_some();
-    let defaults: Vec<_> = root.iter().filter(|(_, node)| !is_product(node)).collect();
+    let is_product = |key: &str, node: &Node<'_>| node.get_ref().as_table().is_some() && !KEYS.contains(&key);
+    let defaults: Vec<_> = root.iter().filter(|(key, node)| !is_product(key.get_ref(), node)).collect();
     for (key, _) in &defaults {
         file.known(key.get_ref(), key.span().start, &KEYS)?;
     }
     let mut products = Vec::new();
-    for (key, node) in root.iter().filter(|(_, node)| is_product(node)) {
+    for (key, node) in root.iter().filter(|(key, node)| is_product(key.get_ref(), node)) {
         let Some(table) = node.get_ref().as_table() else { continue };
         for key in table.keys() {
             file.known(key.get_ref(), key.span().start, &KEYS)?;
@@ -138,8 +139,8 @@ impl<'a, 't> Row<'a, 't> {
         }
     }
 
-    /// The rule of all months, and those of single ones.
-    fn rules(&self, months: &str) -> Result<Vec<(String, ExpiryRule)>> {
+    /// The rule of all months, those of single ones, and those from a delivery month on.
+    fn rules(&self, months: &str) -> Result<Vec<MonthRule>> {
         let rule = |node: &Node<'_>| {
             let rule = ExpiryRule::parse(node.get_ref().as_str().unwrap_or_default());
             rule.or_else(|e| self.fail(Some(node), format!("{e}; {}", e.hint())))
@@ -148,19 +149,29 @@ impl<'a, 't> Row<'a, 't> {
         if months.is_empty() {
             return self.fail(Some(node), "an expiry rule needs \"months\"");
         }
-        let mut rules = vec![(months.to_string(), rule(node)?)];
-        if let Some(node) = self.get("expiry_in") {
-            let Some(table) = node.get_ref().as_table() else {
-                return self.fail(Some(node), "expiry_in is a table of rules by delivery months: { G = \"...\" }");
-            };
-            for (months, node) in table {
-                if !in_order(months.get_ref()) {
-                    return self.fail(Some(node), "months are letters in order, such as \"HMUZ\"");
-                }
-                rules.push((months.get_ref().to_string(), rule(node)?));
+        let mut rules = vec![MonthRule { months: months.to_string(), from: None, rule: rule(node)? }];
+        for (letters, node) in self.inner("expiry_in")? {
+            if !in_order(letters) {
+                return self.fail(Some(node), "months are letters in order, such as \"HMUZ\"");
             }
+            rules.push(MonthRule { months: letters.to_string(), from: None, rule: rule(node)? });
+        }
+        for (month, node) in self.inner("expiry_from")? {
+            let Some(from) = month_of(month) else {
+                return self.fail(Some(node), "expiry_from names delivery months: { 2025-09 = \"...\" }");
+            };
+            rules.push(MonthRule { months: months.to_string(), from: Some(from), rule: rule(node)? });
         }
         Ok(rules)
+    }
+
+    /// The entries of a table, none if it is not there.
+    fn inner(&self, key: &str) -> Result<Vec<(&'a str, &'a Node<'t>)>> {
+        let Some(node) = self.get(key) else { return Ok(Vec::new()) };
+        match node.get_ref().as_table() {
+            Some(table) => Ok(table.iter().map(|(key, node)| (key.get_ref().as_ref(), node)).collect()),
+            None => self.fail(Some(node), format!("{key} is a table of rules: {{ G = \"3rd fri\" }}")),
+        }
     }
 
     fn terms(&self, source: &str) -> Result<Vec<Terms>> {
@@ -228,4 +239,11 @@ fn in_order(text: &str) -> bool {
     let places: Option<Vec<_>> =
         text.chars().map(|letter| MONTH_CODES.iter().position(|code| *code == letter)).collect();
     places.is_some_and(|places| !places.is_empty() && places.windows(2).all(|pair| pair[0] < pair[1]))
+}
+
+/// `2025-09`.
+fn month_of(text: &str) -> Option<(i32, u32)> {
+    let (year, month) = text.split_once('-')?;
+    let (year, month) = (year.parse().ok()?, month.parse().ok()?);
+    ((1900..=2200).contains(&year) && (1..=12).contains(&month) && text.len() == 7).then_some((year, month))
 }

@@ -63,6 +63,16 @@ fn a_bad_product_names_its_line() {
         ("tick_size = 1\nmultiplier = 1\nmonths = \"H\"\nexpiry = \"3rd friday\"", 11, "3rd last bday"),
         ("tick_size = 1\nmultiplier = 1\ntick = 2", 10, "unknown key \"tick\""),
         ("tick_size = 1\nmultiplier = 1\nroll = \"soon\"", 10, "a roll is"),
+        (
+            "tick_size = 1\nmultiplier = 1\nmonths = \"H\"\nexpiry = \"3rd fri\"\nexpiry_from = { 2025 = \"3rd thu\" }",
+            12,
+            "2025-09",
+        ),
+        (
+            "tick_size = 1\nmultiplier = 1\nmonths = \"H\"\nexpiry = \"3rd fri\"\nexpiry_in = { X1 = \"3rd thu\" }",
+            12,
+            "in order",
+        ),
         ("tick_size = 1\nmultiplier = 1\n[[X.change]]\ntick_size = 2", 10, "needs \"from\""),
         ("tick_size = 1\nmultiplier = 1\n[[X.change]]\nfrom = 2020-01-01\ntick_size = 2", 10, "own \"source\""),
     ] {
