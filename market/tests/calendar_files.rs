@@ -85,6 +85,7 @@ fn a_row_that_contradicts_itself_is_named() {
         ("RTH = \"09:30-12:00+1d\"", "opens before"),
         ("RTH = \"09:30-16:00\"\nwhile = \"dst Mars/Olympus\"", "no IANA time zone"),
         ("RTH = \"09:30-16:00\"\nwhile = \"summer\"", "while is"),
+        ("RTH = \"09:30-16:00\"\nmonths = \"summer\"", "months are such as"),
         ("RTH = \"09:30-16:00\"\nroll = \"late\"", "wall-clock time"),
         ("", "needs a window"),
     ] {
@@ -152,6 +153,22 @@ RTH = "12:00-17:55"
     assert_eq!(market::time::format_instant(session("2024-01-02").unwrap().till), "2024-01-02T23:00:00Z");
     assert_eq!(market::time::format_instant(session("2024-07-01").unwrap().till), "2024-07-01T21:00:00Z");
     assert_eq!((calendar.week_start(), calendar.grace()), (chrono::Weekday::Sun, 300_000_000_000));
+}
+
+/// Santiago closes an hour later from November to February.
+#[test]
+fn hours_hold_in_their_months() {
+    let calendar = GOOD.replace(
+        "RTH = \"09:30-16:00\"",
+        "RTH = \"09:30-16:00\"\n[[hours]]\ndays = \"mon-fri\"\nmonths = \"nov-feb,jul\"\nRTH = \"09:30-17:00\"",
+    );
+    let calendar = Calendar::from_toml(&calendar).unwrap();
+    let minutes = |date: &str| {
+        let session = calendar.session(TradeDate::parse(date).unwrap()).unwrap().unwrap();
+        (session.close(Segments::RTH).unwrap() - session.open(Segments::RTH).unwrap()) / 60_000_000_000
+    };
+    let days = ["2024-02-29", "2024-03-01", "2024-07-31", "2024-10-31", "2024-11-01", "2024-12-31", "2024-01-02"];
+    assert_eq!(days.map(minutes), [450, 390, 450, 390, 450, 450, 450]);
 }
 
 /// Shanghai's night sessions: Friday 21:00 belongs to Monday, and before a holiday there is none.

@@ -207,6 +207,7 @@ impl<'s> Planner<'s> {
         self.spec.hours.iter().rposition(|row| {
             (row.from..=row.to).contains(&regime)
                 && row.days & weekday != 0
+                && row.months & (1 << date.date().month0()) != 0
                 && row.season.is_none_or(|(summer, tz)| is_summer(tz, date) == summer)
         })
     }

@@ -264,6 +264,23 @@ fn month(word: &str) -> Option<u32> {
     names.iter().position(|name| *name == word).map(|index| index as u32 + 1)
 }
 
+/// `nov-feb`, `jun,jul` as a bit per month from January; a range may wrap around the year.
+pub(crate) fn months(text: &str) -> Option<u16> {
+    let mut months = 0;
+    for part in text.split(',') {
+        let (first, last) = part.trim().split_once('-').unwrap_or((part.trim(), part.trim()));
+        let (mut at, last) = (month(first)? - 1, month(last)? - 1);
+        loop {
+            months |= 1 << at;
+            if at == last {
+                break;
+            }
+            at = (at + 1) % 12;
+        }
+    }
+    Some(months)
+}
+
 /// `mon` to `sun`.
 pub(crate) fn weekday(word: &str) -> Option<Weekday> {
     Some(match word {

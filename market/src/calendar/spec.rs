@@ -1,6 +1,6 @@
 //! A calendar file, read: every mistake in it is an error with a line number.
 
-use super::rule::{Rule, weekday, weekdays};
+use super::rule::{Rule, months, weekday, weekdays};
 use crate::error::{Error, Result};
 use crate::nearest::nearest;
 use crate::session::{Segment, Segments};
@@ -46,6 +46,8 @@ pub(crate) struct Hours {
     pub from: TradeDate,
     pub to: TradeDate,
     pub days: u8,
+    /// The months in which it holds, a bit per month from January.
+    pub months: u16,
     /// `while = "dst Zone"`: only in (or, if false, outside) that zone's summer time.
     pub season: Option<(bool, Tz)>,
     pub windows: Windows,
@@ -218,10 +220,11 @@ impl<'t> File<'t> {
     }
 
     fn hours(&self, node: &Node<'t>, table: &DeTable<'t>) -> Result<Hours> {
-        const KEYS: [&str; 15] = [
+        const KEYS: [&str; 16] = [
             "days",
             "from",
             "to",
+            "months",
             "while",
             "roll",
             "name",
@@ -243,6 +246,12 @@ impl<'t> File<'t> {
             from: self.optional(table, "from", Self::date)?.unwrap_or(TradeDate(i32::MIN)),
             to: self.optional(table, "to", Self::date)?.unwrap_or(TradeDate(i32::MAX)),
             days: weekdays(self.string(days)?).map_or_else(|| self.at(days, "days are such as \"mon-fri\""), Ok)?,
+            months: match table.get("months") {
+                Some(node) => {
+                    months(self.string(node)?).map_or_else(|| self.at(node, "months are such as \"nov-feb\""), Ok)?
+                }
+                None => 0xfff,
+            },
             season: self.optional(table, "while", Self::season)?,
             roll: match table.get("roll") {
                 Some(node) => minutes(self.string(node)?).map_or_else(|| self.at(node, TIME), |time| Ok(Some(time)))?,
