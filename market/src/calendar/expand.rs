@@ -1,6 +1,6 @@
 //! From rules to sessions: the days of a calendar file as instants in flat arrays.
 
-use super::spec::{Hours, Minutes, PREVIOUS_SESSION, Spec, Windows, cut};
+use super::spec::{Hours, Minutes, PREVIOUS_SESSION, Spec, Special, Windows, cut};
 use super::zone::{Wall, is_summer};
 use crate::error::{Error, Result};
 use crate::session::{Segment, Span};
@@ -95,6 +95,16 @@ struct Cut {
 impl<'s> Planner<'s> {
     /// A planner for the days `first..=last`.
     pub(crate) fn new(spec: &'s Spec, first: TradeDate, last: TradeDate) -> Result<Planner<'s>> {
+        Planner::of(spec, first, last, |special| special.class.is_empty())
+    }
+
+    /// A planner that takes notice of some specials only.
+    pub(crate) fn of(
+        spec: &'s Spec,
+        first: TradeDate,
+        last: TradeDate,
+        counts: fn(&Special) -> bool,
+    ) -> Result<Planner<'s>> {
         // The day before the first asks for its previous session.
         let (first, last) = (first.plus(-NEIGHBOURHOOD).max(spec.known.0), last.min(spec.known.1));
         let mut holidays = Vec::new();
@@ -102,7 +112,7 @@ impl<'s> Planner<'s> {
             rules.iter().for_each(|rule| rule.dates(first, last, |date| holidays.push((date, index as u32))));
         }
         let mut specials = Vec::new();
-        for (index, special) in spec.specials.iter().enumerate().filter(|(_, special)| special.class.is_empty()) {
+        for (index, special) in spec.specials.iter().enumerate().filter(|(_, special)| counts(special)) {
             special.on.iter().for_each(|rule| rule.dates(first, last, |date| specials.push((date, index as u32))));
         }
         holidays.sort_unstable();
@@ -116,11 +126,9 @@ impl<'s> Planner<'s> {
     /// The session of a day, if there is one.
     pub(crate) fn day(&mut self, date: TradeDate) -> Result<Option<Draft>> {
         let row = self.row(date);
-        let specials = &self.specials[self.specials.partition_point(|(day, _)| *day < date)..];
-        let count = specials.iter().take_while(|(day, _)| *day == date).count();
-        let specials: Vec<u32> = specials[..count].iter().map(|(_, index)| *index).collect();
+        let specials: Vec<u32> = self.specials(date).iter().map(|(_, index)| *index).collect();
         let forced = self.is_forced(date);
-        if (row.is_none() || self.holiday(date).is_some()) && !forced {
+        if (row.is_none() || self.is_off(date)) && !forced {
             return Ok(None);
         }
         let regular = row.map(|index| &self.rows[index]);
@@ -177,21 +185,42 @@ impl<'s> Planner<'s> {
     fn previous_session(&self, date: TradeDate) -> Option<TradeDate> {
         for back in 1..=NEIGHBOURHOOD {
             let day = date.plus(-back);
-            match (self.row(day), self.holiday(day)) {
+            match (self.row(day), self.is_off(day)) {
                 _ if self.is_forced(day) => return Some(day),
-                (Some(_), Some(_)) if !self.spec.nights_before_holidays => return None,
-                (Some(_), None) => return Some(day),
-                (Some(_), Some(_)) | (None, _) => {}
+                (Some(_), true) if !self.spec.nights_before_holidays => return None,
+                (Some(_), false) => return Some(day),
+                (Some(_), true) | (None, _) => {}
             }
         }
         None
     }
 
+    /// The specials of a day that count: none before an exception that replaces them.
+    fn specials(&self, date: TradeDate) -> &[(TradeDate, u32)] {
+        let specials = &self.specials[self.specials.partition_point(|(day, _)| *day < date)..];
+        let specials = &specials[..specials.iter().take_while(|(day, _)| *day == date).count()];
+        let from = specials.iter().rposition(|(_, index)| self.spec.specials[*index as usize].replaces);
+        &specials[from.unwrap_or(0)..]
+    }
+
+    fn special(&self, date: TradeDate, what: fn(&Special) -> bool) -> Option<u32> {
+        let hit = self.specials(date).iter().find(|(_, index)| what(&self.spec.specials[*index as usize]));
+        hit.map(|(_, index)| *index)
+    }
+
     /// Whether a special makes a session of a day, whatever its weekday.
     fn is_forced(&self, date: TradeDate) -> bool {
-        let specials = &self.specials[self.specials.partition_point(|(day, _)| *day < date)..];
-        let mut specials = specials.iter().take_while(|(day, _)| *day == date);
-        specials.any(|(_, index)| self.spec.specials[*index as usize].open_day)
+        self.special(date, |special| special.open_day).is_some() && !self.is_closed(date)
+    }
+
+    /// Whether a special takes a day's session away.
+    fn is_closed(&self, date: TradeDate) -> bool {
+        self.special(date, |special| special.closed).is_some()
+    }
+
+    /// Whether a day that has hours has no session.
+    fn is_off(&self, date: TradeDate) -> bool {
+        self.holiday(date).is_some() || self.is_closed(date)
     }
 
     /// The holiday that falls on a date.
@@ -219,6 +248,10 @@ impl<'s> Planner<'s> {
         for index in specials {
             let special = &self.spec.specials[*index as usize];
             line = special.line;
+            if !special.class.is_empty() {
+                // hours that nobody planned have no auctions where the schedule has them
+                (windows.open_auction, windows.close_auction) = (None, None);
+            }
             windows.change(&special.windows);
             truncate = truncate.min(special.truncate.unwrap_or(Minutes::MAX));
         }

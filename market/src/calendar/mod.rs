@@ -4,10 +4,12 @@
 //! range is expanded once into flat sorted arrays; after that a lookup is a binary search, and with a [`Cursor`] on a nearly
 //! ordered stream a comparison or two.
 
+mod actual;
 mod builtin;
 pub mod compare;
 mod cursor;
 mod diff;
+mod edit;
 mod expand;
 mod filing;
 pub mod import;
@@ -15,8 +17,10 @@ mod rule;
 mod spec;
 mod zone;
 
+pub use actual::{Actual, Halt};
 pub use cursor::Cursor;
 pub use diff::Change;
+pub use edit::exception;
 pub use filing::Filing;
 
 use crate::error::{Error, Result};
@@ -70,6 +74,21 @@ impl Calendar {
         let spec = Spec::parse(text)?;
         let grid = Grid::new(&spec)?;
         Ok(Calendar { inner: Arc::new(Inner { spec, grid, toml: text.to_string() }) })
+    }
+
+    /// As [`Calendar::from_toml`], under a version number that is kept outside the file.
+    ///
+    /// # Errors
+    /// As [`Calendar::from_toml`].
+    pub fn versioned(text: &str, version: u32) -> Result<Calendar> {
+        let spec = Spec { version, ..Spec::parse(text)? };
+        let grid = Grid::new(&spec)?;
+        Ok(Calendar { inner: Arc::new(Inner { spec, grid, toml: text.to_string() }) })
+    }
+
+    /// Whether both are one calendar in memory, not only equal.
+    pub fn is_same(&self, other: &Calendar) -> bool {
+        Arc::ptr_eq(&self.inner, &other.inner)
     }
 
     /// `XNYS`, `CME_EQUITY`, `24/7`.

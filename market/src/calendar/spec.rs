@@ -7,6 +7,7 @@ use crate::session::{Segment, Segments};
 use crate::time::{MINUTE, Nanos, TradeDate};
 use chrono::Weekday;
 use chrono_tz::Tz;
+use std::cell::Cell;
 use std::ops::Range;
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
@@ -70,6 +71,10 @@ pub(crate) struct Special {
     pub open_day: bool,
     /// Its trades clear with the next regular session.
     pub clears_next: bool,
+    /// No session at all.
+    pub closed: bool,
+    /// What stands in the file before it does not count on its days: an exception of a single day.
+    pub replaces: bool,
 }
 
 /// The windows of a day by their keys: `ON`, `PRE`, `RTH`, `POST` beside each other, or `ETH` with `RTH` inside.
@@ -84,13 +89,19 @@ pub(crate) struct Windows {
 const EARLIEST: TradeDate = TradeDate(-25_567); // 1900-01-01
 const LATEST: TradeDate = TradeDate(84_006); // 2200-01-01
 const LARGEST_FILE: usize = 1 << 20;
+/// Rows of hours and of special hours: every day is compared with each row of hours.
+const MOST_HOURS: usize = 200;
+const MOST_SPECIALS: usize = 5_000;
+/// Days that the rules of a file may name in all, counting each rule's: a file of ranges over centuries would fill the memory.
+const MOST_DATES: i64 = 200_000;
 
 impl Spec {
     /// Reads a calendar file.
     pub(crate) fn parse(text: &str) -> Result<Spec> {
-        let mut file = File { name: "calendar".into(), text };
+        let mut file = File { name: "calendar".into(), text, dates: Cell::new(0) };
         if text.len() > LARGEST_FILE {
-            return Err(file.error(None, format!("{} bytes; a calendar file has at most {LARGEST_FILE}", text.len())));
+            let reason = format!("the file has {} bytes; a calendar file has at most {LARGEST_FILE}", text.len());
+            return Err(file.error(Some(LARGEST_FILE..text.len()), reason));
         }
         let root = DeTable::parse(text).map_err(|e| file.error(e.span(), e.message().to_string()))?;
         let root = root.get_ref();
@@ -105,6 +116,8 @@ impl Spec {
 struct File<'t> {
     name: String,
     text: &'t str,
+    /// How many days its rules have named so far.
+    dates: Cell<i64>,
 }
 
 type Node<'t> = Spanned<DeValue<'t>>;
@@ -161,6 +174,11 @@ impl<'t> File<'t> {
             return Err(self.error(None, "there is no [[hours]] row, so there would be no session"));
         }
         let specials = self.list(root, "special", |node, table| self.special(node, table))?;
+        for (key, rows, most) in [("hours", hours.len(), MOST_HOURS), ("special", specials.len(), MOST_SPECIALS)] {
+            if let Some(node) = root.get(key).filter(|_| rows > most) {
+                return self.at(node, format!("{rows} rows [[{key}]]; a calendar file has at most {most}"));
+            }
+        }
         let futures = hours.iter().any(|row| row.windows.eth.is_some());
         Ok(Spec {
             name: self.optional(root, "name", Self::string)?.map_or_else(|| id.clone(), str::to_string),
@@ -267,12 +285,14 @@ impl<'t> File<'t> {
     }
 
     fn special(&self, node: &Node<'t>, table: &DeTable<'t>) -> Result<Special> {
-        const KEYS: [&str; 15] = [
+        const KEYS: [&str; 17] = [
             "name",
             "class",
             "on",
             "truncate",
             "open_day",
+            "closed",
+            "replaces",
             "trade_date",
             "source",
             "ON",
@@ -301,6 +321,8 @@ impl<'t> File<'t> {
                 None => None,
             },
             open_day: self.optional(table, "open_day", Self::boolean)?.unwrap_or(false),
+            closed: self.optional(table, "closed", Self::boolean)?.unwrap_or(false),
+            replaces: self.optional(table, "replaces", Self::boolean)?.unwrap_or(false),
             clears_next,
         })
     }
@@ -338,7 +360,7 @@ impl<'t> File<'t> {
             }
         }
         for (rule, node) in self.optional(root, "closed", Self::table)?.into_iter().flatten() {
-            let dates = Rule::parse(rule.get_ref()).map_err(|reason| self.error(Some(rule.span()), reason))?;
+            let dates = self.rule(rule.get_ref()).map_err(|reason| self.error(Some(rule.span()), reason))?;
             closures.push((self.string(node)?.to_string(), vec![dates]));
         }
         Ok(closures)
@@ -346,7 +368,21 @@ impl<'t> File<'t> {
 
     fn rules(&self, node: &Node<'t>) -> Result<Vec<Rule>> {
         let rules = self.strings(node)?;
-        rules.into_iter().map(|(node, text)| Rule::parse(text).or_else(|reason| self.at(node, reason))).collect()
+        rules.into_iter().map(|(node, text)| self.rule(text).or_else(|reason| self.at(node, reason))).collect()
+    }
+
+    fn rule(&self, text: &str) -> std::result::Result<Rule, String> {
+        let rule = Rule::parse(text)?;
+        self.dates.set(self.dates.get().saturating_add(match &rule {
+            Rule::Dates(first, last) => i64::from(last.0) - i64::from(first.0) + 1,
+            Rule::Yearly(_) => 100,
+        }));
+        match self.dates.get() > MOST_DATES {
+            true => {
+                Err(format!("the rules up to here name more than {MOST_DATES} days; give ranges no longer than needed"))
+            }
+            false => Ok(rule),
+        }
     }
 
     fn season(&self, node: &Node<'t>) -> Result<(bool, Tz)> {

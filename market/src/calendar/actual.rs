@@ -1,0 +1,120 @@
+//! What became of the schedule: hours without what outages and halts took away. Bars and storage keep to the schedule.
+
+use super::Calendar;
+use super::expand::Planner;
+use crate::error::Result;
+use crate::session::Span;
+use crate::time::{Nanos, TradeDate};
+
+/// When trading stopped, half-open; what a feed reported or a user noted.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Halt {
+    /// First instant without trading.
+    pub from: Nanos,
+    /// First instant after it; [`Nanos::MAX`] while it lasts.
+    pub till: Nanos,
+    /// Why.
+    pub note: String,
+}
+
+/// The hours a session really had.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Actual {
+    /// The label of the scheduled session.
+    pub trade_date: TradeDate,
+    /// What was left of its spans, in time order; empty if nothing was.
+    pub spans: Vec<Span>,
+    /// Whether they differ from the schedule.
+    pub differs: bool,
+    /// Why the session was irregular, from the schedule, outages and halts.
+    pub note: String,
+}
+
+impl Calendar {
+    /// The hours that the sessions of `first..=last` really had: outages of the calendar file (`class = "outage"`) replace
+    /// the schedule, then halts are cut out. A halt of the whole market only; one instrument's halt is no session's.
+    ///
+    /// # Errors
+    /// `OutOfBounds` beyond the known range.
+    pub fn actual(&self, first: TradeDate, last: TradeDate, halts: &[Halt]) -> Result<Vec<Actual>> {
+        let spec = &self.inner.spec;
+        let mut planner = Planner::of(spec, first, last, |_| true)?;
+        let mut all = Vec::new();
+        for session in self.sessions(first, last)? {
+            let mut notes: Vec<&str> = Vec::new();
+            let mut spans = session.spans.to_vec();
+            let outages = spec.specials.iter().filter(|special| !special.class.is_empty());
+            let mut hit = outages.filter(|special| {
+                let mut on = false;
+                special.on.iter().for_each(|rule| {
+                    rule.dates(session.trade_date, session.trade_date, |_| on = true);
+                });
+                on
+            });
+            if let Some(outage) = hit.next() {
+                notes.push(&outage.name);
+                notes.extend(hit.map(|special| special.name.as_str()));
+                spans = planner.day(session.trade_date)?.map_or_else(Vec::new, |draft| draft.spans);
+            }
+            for halt in halts.iter().filter(|halt| halt.from < session.till && session.from < halt.till) {
+                let before = spans.clone();
+                spans = cut_out(&spans, halt);
+                if spans != before && !halt.note.is_empty() {
+                    notes.push(&halt.note);
+                }
+            }
+            let differs = spans != session.spans;
+            let scheduled = Some(session.note).filter(|note| !note.is_empty());
+            let note = scheduled.into_iter().chain(notes).collect::<Vec<_>>().join(", ");
+            all.push(Actual { trade_date: session.trade_date, spans, differs, note });
+        }
+        Ok(all)
+    }
+}
+
+fn cut_out(spans: &[Span], halt: &Halt) -> Vec<Span> {
+    let mut left = Vec::with_capacity(spans.len() + 1);
+    for span in spans {
+        let before = Span { close: span.close.min(halt.from), ..*span };
+        let after = Span { open: span.open.max(halt.till), ..*span };
+        left.extend([before, after].into_iter().filter(|part| part.open < part.close));
+    }
+    left
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn texts(calendar: &Calendar, first: &str, last: &str, halts: &[Halt]) -> Vec<String> {
+        let (first, last) = (TradeDate::parse(first).unwrap(), TradeDate::parse(last).unwrap());
+        let show = |day: Actual| {
+            let session = crate::Session { spans: &day.spans, ..calendar.session(day.trade_date).unwrap().unwrap() };
+            format!("{} {} {} [{}]", day.trade_date, calendar.describe(&session), day.differs, day.note)
+        };
+        calendar.actual(first, last, halts).unwrap().into_iter().map(show).collect()
+    }
+
+    #[test]
+    fn an_outage_of_the_file_and_a_halt_shorten_the_day() {
+        // Typhoon Higos, 2020-08-19: trading began at 13:00 (HKEX notice, by way of exchange_calendars issue 142).
+        let hk = Calendar::builtin("XHKG").unwrap();
+        let found = texts(&hk, "2020-08-18", "2020-08-19", &[]);
+        assert_eq!(
+            found,
+            ["2020-08-18 RTH 09:30-12:00, RTH 13:00-16:00 false []", "2020-08-19 RTH 13:00-16:00 true [typhoon Higos]"]
+        );
+        // The market-wide circuit breaker of 2020-03-09: 09:34:13 to 09:49:13 New York.
+        let from = 1_583_760_853_000_000_000;
+        let halt = Halt { from, till: from + 900_000_000_000, note: "circuit breaker, level 1".into() };
+        let ny = Calendar::builtin("XNYS").unwrap();
+        let day = ny.actual(TradeDate::parse("2020-03-09").unwrap(), TradeDate::parse("2020-03-09").unwrap(), &[halt]);
+        let day = &day.unwrap()[0];
+        let rth: Vec<_> = day.spans.iter().filter(|s| s.segment == crate::Segment::Rth).collect();
+        assert_eq!((rth[0].close, rth[1].open), (from, from + 900_000_000_000));
+        assert!(day.differs && day.note == "circuit breaker, level 1");
+        // the schedule is as it was
+        let session = ny.session(day.trade_date).unwrap().unwrap();
+        assert_eq!(session.runs(crate::Segments::RTH).count(), 1);
+    }
+}
