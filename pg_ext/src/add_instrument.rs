@@ -4,7 +4,7 @@ use crate::error::{OrRaise, raise_with};
 use crate::fmgr::{arg_option, text};
 use crate::spi::{self, Arg, Mode};
 use crate::{instrument, plans, v1};
-use market::{Calendar, Kind, Product, Symbol};
+use market::{Kind, Product, Symbol};
 use pgrx::pg_sys::{self, Datum, FunctionCallInfo};
 use pgrx::prelude::*;
 
@@ -48,7 +48,7 @@ fn complete(
             "name one: market.add_instrument('SPY', calendar => 'XNYS'); see market.calendars",
         )
     });
-    let calendar = Calendar::builtin(&calendar).or_raise();
+    let calendar = crate::calendar::newest(&calendar);
     let kind = match kind {
         Some(kind) => Kind::parse(&kind).or_raise(),
         None if product.is_some() => Kind::Future,

@@ -7,25 +7,14 @@ use market::{BucketCursor, Calendar, Nanos, Segment, Segments, Session, Timefram
 use pgrx::memcxt::PgMemoryContexts;
 use pgrx::pg_sys::{self, Datum, FunctionCallInfo};
 use pgrx::prelude::*;
-use std::cell::RefCell;
-use std::collections::HashMap;
 
-thread_local! {
-    // Leaked on purpose: at most one entry per calendar name, for the life of the backend.
-    static CALENDARS: RefCell<HashMap<String, &'static Calendar>> = RefCell::new(HashMap::new());
-}
+mod draft;
+mod halts;
+mod known;
+mod publish;
 
-/// The calendar of an id or alias; raises 42704 with a near match.
-pub fn calendar(id: &str) -> &'static Calendar {
-    CALENDARS.with(|c| {
-        if let Some(known) = c.borrow().get(id) {
-            return *known;
-        }
-        let found: &'static Calendar = Box::leak(Box::new(Calendar::builtin(id).or_raise()));
-        c.borrow_mut().insert(id.to_owned(), found);
-        found
-    })
-}
+use known::named;
+pub use known::{newest, seen};
 
 /// The segments an argument names, or the calendar's main ones for NULL.
 fn segments_or_main(fc: FunctionCallInfo, i: usize, calendar: &Calendar) -> Segments {
@@ -41,13 +30,17 @@ struct Site {
     timeframe: Vec<u8>,
     calendar: Vec<u8>,
     segments: Option<Vec<u8>>,
+    // before the calendar, so that it is dropped first
     cursor: BucketCursor<'static>,
+    _calendar: Box<Calendar>,
 }
 
 /// The sites behind one call in one statement, the last one used in front. Most calls have one.
 struct Sites {
     /// The arguments that choose a site are constants of the statement, so the first site is always the right one.
     constant: bool,
+    /// The calendars it was filled from: PL/pgSQL keeps a call's state over statements.
+    generation: u64,
     all: Vec<Site>,
     /// `ON` ... `OFF` as text, made once.
     names: [Datum; Segment::ALL.len()],
@@ -85,8 +78,7 @@ fn date(d: TradeDate) -> Datum {
 #[pg_guard]
 pub unsafe extern "C-unwind" fn calendars(fc: FunctionCallInfo) -> Datum {
     let mut rows = Rows::begin(fc, 8);
-    for id in Calendar::builtin_ids() {
-        let c = calendar(id);
+    for c in known::all() {
         let (from, to) = c.known();
         let string = |s: &str| Some(varlena(s.as_bytes()));
         rows.put([
@@ -103,13 +95,9 @@ pub unsafe extern "C-unwind" fn calendars(fc: FunctionCallInfo) -> Datum {
     null(fc)
 }
 
-/// One row a span: what `sessions` and `session_of` share.
-fn put_spans(rows: &mut Rows, session: &Session<'_>, segments: Segments, only_at: Option<Nanos>) {
-    for span in session.spans {
-        let hit = only_at.is_none_or(|ts| span.open <= ts && ts < span.close);
-        if !hit || !segments.contains(span.segment) {
-            continue;
-        }
+/// One row a span.
+fn put_spans(rows: &mut Rows, session: &Session<'_>, segments: Segments) {
+    for span in session.spans.iter().filter(|span| segments.contains(span.segment)) {
         rows.put([
             Some(date(session.trade_date)),
             Some(date(session.clearing_date)),
@@ -122,14 +110,14 @@ fn put_spans(rows: &mut Rows, session: &Session<'_>, segments: Segments, only_at
     }
 }
 
-/// `sessions(calendar, first date, last date, segments) -> setof (trade_date, clearing_date, segment, opens_at, closes_at, irregular, note)`
+/// `sessions(calendar, first date, last date, segments, hours) -> setof (trade_date, clearing_date, segment, opens_at, closes_at, irregular, note)`
 ///
 /// # Safety
 /// Called by PostgreSQL.
 #[unsafe(no_mangle)]
 #[pg_guard]
 pub unsafe extern "C-unwind" fn sessions(fc: FunctionCallInfo) -> Datum {
-    let c = calendar(&arg_text(fc, 0));
+    let c = &named(&arg_text(fc, 0));
     let (first, last) = (time::trade_date(arg(fc, 1).value() as i32), time::trade_date(arg(fc, 2).value() as i32));
     if first > last {
         raise_with(
@@ -139,9 +127,26 @@ pub unsafe extern "C-unwind" fn sessions(fc: FunctionCallInfo) -> Datum {
         )
     }
     let segments = segments_or_main(fc, 3, c);
+    let hours = arg_text(fc, 4);
+    let actual = match hours.as_str() {
+        "scheduled" => None,
+        "actual" => Some(c.actual(first, last, &halts::of(c, first, last)).or_raise()),
+        other => raise_with(
+            PgSqlErrorCode::ERRCODE_INVALID_PARAMETER_VALUE,
+            &format!("invalid hours \"{other}\""),
+            "use scheduled, or actual for what outages and halts left of the schedule",
+        ),
+    };
     let mut rows = Rows::begin(fc, 7);
-    for session in c.sessions(first, last).or_raise() {
-        put_spans(&mut rows, &session, segments, None);
+    for (at, session) in c.sessions(first, last).or_raise().enumerate() {
+        match actual.as_ref().map(|actual| &actual[at]) {
+            None => put_spans(&mut rows, &session, segments),
+            Some(actual) => {
+                let irregular = session.irregular || actual.differs;
+                let session = Session { spans: &actual.spans, irregular, note: &actual.note, ..session };
+                put_spans(&mut rows, &session, segments);
+            }
+        }
     }
     null(fc)
 }
@@ -154,7 +159,8 @@ pub unsafe extern "C-unwind" fn sessions(fc: FunctionCallInfo) -> Datum {
 #[pg_guard]
 pub unsafe extern "C-unwind" fn session_of(fc: FunctionCallInfo) -> Datum {
     let ts = time::nanos(arg(fc, 0).value() as i64);
-    let session = calendar(&arg_text(fc, 1)).session_at(ts).or_raise();
+    let calendar = named(&arg_text(fc, 1));
+    let session = calendar.session_at(ts).or_raise();
     let inside = session.spans.iter().find(|s| s.open <= ts && ts < s.close).copied();
     let (segment, open, close) = match inside {
         Some(span) => (span.segment, span.open, span.close),
@@ -207,7 +213,7 @@ pub unsafe extern "C-unwind" fn is_open(fc: FunctionCallInfo) -> Datum {
     if arg_is_null(fc, 0) || arg_is_null(fc, 1) {
         return null(fc);
     }
-    let c = calendar(&arg_text(fc, 1));
+    let c = &named(&arg_text(fc, 1));
     let segments = segments_or_main(fc, 2, c);
     Datum::from(c.is_open(time::nanos(arg(fc, 0).value() as i64), segments).or_raise())
 }
@@ -220,7 +226,7 @@ pub unsafe extern "C-unwind" fn is_open(fc: FunctionCallInfo) -> Datum {
 #[pg_guard]
 pub unsafe extern "C-unwind" fn is_session(fc: FunctionCallInfo) -> Datum {
     let day = time::trade_date(arg(fc, 0).value() as i32);
-    Datum::from(calendar(&arg_text(fc, 1)).is_session(day).or_raise())
+    Datum::from(named(&arg_text(fc, 1)).is_session(day).or_raise())
 }
 
 /// `next_session(day, calendar, n) -> date`
@@ -231,7 +237,7 @@ pub unsafe extern "C-unwind" fn is_session(fc: FunctionCallInfo) -> Datum {
 #[pg_guard]
 pub unsafe extern "C-unwind" fn next_session(fc: FunctionCallInfo) -> Datum {
     let day = time::trade_date(arg(fc, 0).value() as i32);
-    date(calendar(&arg_text(fc, 1)).next_session(day, arg(fc, 2).value() as i32).or_raise())
+    date(named(&arg_text(fc, 1)).next_session(day, arg(fc, 2).value() as i32).or_raise())
 }
 
 fn next_edge(fc: FunctionCallInfo, edge: fn(&Calendar, Nanos, Segments) -> market::Result<Nanos>) -> Datum {
@@ -240,7 +246,7 @@ fn next_edge(fc: FunctionCallInfo, edge: fn(&Calendar, Nanos, Segments) -> marke
         if arg_is_null(fc, 0) || arg_is_null(fc, 1) {
             return null(fc);
         }
-        let c = calendar(&arg_text(fc, 1));
+        let c = &named(&arg_text(fc, 1));
         let segments = segments_or_main(fc, 2, c);
         timestamptz(edge(c, time::nanos(arg(fc, 0).value() as i64), segments).or_raise())
     }
@@ -283,7 +289,7 @@ const BY_BUCKET: Choice = Choice { timeframe: Some(0), calendar: 2, segments: So
 #[inline]
 unsafe fn sites<'a>(fc: FunctionCallInfo, choice: &Choice) -> &'a mut Sites {
     let extra = (*(*fc).flinfo).fn_extra.cast::<Sites>();
-    if !extra.is_null() && (*extra).constant {
+    if !extra.is_null() && (*extra).constant && (*extra).generation == known::generation() {
         return &mut *extra;
     }
     find_site(fc, choice)
@@ -295,10 +301,13 @@ unsafe fn find_site<'a>(fc: FunctionCallInfo, choice: &Choice) -> &'a mut Sites 
         let old = pg_sys::MemoryContextSwitchTo((*info).fn_mcxt);
         let names = Segment::ALL.map(|segment| varlena(segment.name().as_bytes()));
         pg_sys::MemoryContextSwitchTo(old);
-        let sites = Sites { constant: false, all: Vec::new(), names };
+        let sites = Sites { constant: false, generation: 0, all: Vec::new(), names };
         (*info).fn_extra = PgMemoryContexts::For((*info).fn_mcxt).leak_and_drop_on_delete(sites).cast();
     }
     let sites = &mut *(*info).fn_extra.cast::<Sites>();
+    if sites.generation != known::generation() {
+        sites.all.clear();
+    }
     let bytes = |i: usize| arg_option(fc, i).map(|d| Bytes::whole(d));
     let timeframe = choice.timeframe.and_then(bytes);
     let timeframe = timeframe.as_ref().map_or(b"1d".as_slice(), Bytes::get);
@@ -310,15 +319,23 @@ unsafe fn find_site<'a>(fc: FunctionCallInfo, choice: &Choice) -> &'a mut Sites 
         Some(at) => sites.all.swap(0, at),
         None => {
             let utf8 = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
-            let c = calendar(&utf8(name.get()));
+            let c = Box::new(named(&utf8(name.get())));
+            // asking may have made changes known
+            if sites.generation != known::generation() {
+                sites.all.clear();
+                sites.generation = known::generation();
+            }
             let selection = segments.map_or_else(|| c.main(), |text| Segments::parse(&utf8(text)).or_raise());
             let width = Timeframe::parse(&utf8(timeframe)).or_raise();
             sites.all.truncate(SITES_KEPT - 1);
+            // the box does not move when the site does, and outlives the cursor beside it
+            let borrowed: &'static Calendar = &*std::ptr::from_ref(c.as_ref());
             let site = Site {
                 timeframe: timeframe.to_vec(),
                 calendar: name.get().to_vec(),
                 segments: segments.map(<[u8]>::to_vec),
-                cursor: BucketCursor::new(c, width, selection),
+                cursor: BucketCursor::new(borrowed, width, selection),
+                _calendar: c,
             };
             sites.all.insert(0, site);
         }

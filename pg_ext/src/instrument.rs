@@ -3,13 +3,30 @@
 use crate::error::{OrRaise, raise, raise_with};
 use crate::fmgr::{arg_option, text};
 use crate::spi::{self, Arg, Mode};
-use crate::{plans, time, v1};
+use crate::store::{Sharing, lock_calendar};
+use crate::{calendar, plans, time, v1};
 use market::{Calendar, Error, Symbol, TradeDate};
 use pgrx::pg_sys::{self, Datum, FunctionCallInfo, Oid};
 use pgrx::prelude::*;
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
 use std::rc::Rc;
+
+/// What the tables say of an instrument.
+#[derive(Clone)]
+struct Row {
+    id: i32,
+    symbol: Rc<str>,
+    calendar: Rc<str>,
+}
+
+impl Row {
+    /// With the calendar in force for the statement.
+    fn seen(self) -> Instrument {
+        let calendar = calendar::seen(&self.calendar);
+        Instrument { id: self.id, symbol: self.symbol, calendar }
+    }
+}
 
 /// What the readers and writers need of an instrument.
 #[derive(Clone)]
@@ -26,8 +43,8 @@ struct Cache {
     relations: Vec<Oid>,
     // whose rows these are: row-level security may show another role others
     role: Oid,
-    by_symbol: HashMap<String, Instrument>,
-    by_id: HashMap<i32, Instrument>,
+    by_symbol: HashMap<String, Row>,
+    by_id: HashMap<i32, Row>,
 }
 
 thread_local! {
@@ -89,7 +106,7 @@ fn under_catalog_snapshot<R>(f: impl FnOnce() -> R) -> R {
     }
 }
 
-fn fetch(cell: &'static spi::PlanCell, sql: &'static std::ffi::CStr, args: &[Arg]) -> Option<Instrument> {
+fn fetch(cell: &'static spi::PlanCell, sql: &'static std::ffi::CStr, args: &[Arg]) -> Option<Row> {
     let mut found: Option<(i32, String, String)> = None;
     let generation = GENERATION.get();
     // row-level security on instruments is the caller's: the query runs as the caller
@@ -100,7 +117,7 @@ fn fetch(cell: &'static spi::PlanCell, sql: &'static std::ffi::CStr, args: &[Arg
         });
     });
     let (id, symbol, calendar) = found?;
-    let instrument = Instrument { id, symbol: symbol.into(), calendar: Calendar::builtin(&calendar).or_raise() };
+    let instrument = Row { id, symbol: symbol.into(), calendar: calendar.into() };
     if GENERATION.get() == generation {
         CACHE.with(|c| {
             let mut c = c.borrow_mut();
@@ -112,7 +129,7 @@ fn fetch(cell: &'static spi::PlanCell, sql: &'static std::ffi::CStr, args: &[Arg
 }
 
 /// What the cache knows for the current role.
-fn cached(pick: impl FnOnce(&Cache) -> Option<&Instrument>) -> Option<Instrument> {
+fn cached(pick: impl FnOnce(&Cache) -> Option<&Row>) -> Option<Row> {
     register();
     // SAFETY: reads a global.
     let role = unsafe { pg_sys::GetUserId() };
@@ -127,7 +144,7 @@ fn cached(pick: impl FnOnce(&Cache) -> Option<&Instrument>) -> Option<Instrument
     })
 }
 
-fn exact(symbol: &str) -> Option<Instrument> {
+fn exact(symbol: &str) -> Option<Row> {
     if let Some(known) = cached(|c| c.by_symbol.get(symbol)) {
         return Some(known);
     }
@@ -146,12 +163,12 @@ fn exact(symbol: &str) -> Option<Instrument> {
 /// The instrument of an id; raises 42704 if there is none.
 pub fn by_id(id: i32) -> Instrument {
     if let Some(known) = cached(|c| c.by_id.get(&id)) {
-        return known;
+        return known.seen();
     }
     let found = under_catalog_snapshot(|| {
         fetch(&BY_ID, c"SELECT id, symbol, calendar FROM market.instruments WHERE id = $1", &[Arg::int4(id)])
     });
-    found.unwrap_or_else(|| {
+    found.map(Row::seen).unwrap_or_else(|| {
         raise_with(
             PgSqlErrorCode::ERRCODE_UNDEFINED_OBJECT,
             &format!("unknown instrument id {id}"),
@@ -164,17 +181,17 @@ pub fn by_id(id: i32) -> Instrument {
 /// `ES.c.0` for the contract that is first by expiry at `near`. Raises 42704 with a near match.
 pub fn by_symbol(symbol: &str, near: TradeDate) -> Instrument {
     if let Some(found) = exact(symbol) {
-        return found;
+        return found.seen();
     }
     match Symbol::parse(symbol, near).or_raise() {
         future @ Symbol::Future { .. } => {
             if let Some(found) = exact(&future.to_string()) {
-                return found;
+                return found.seen();
             }
         }
         Symbol::Continuous { root, rule: market::Roll::Calendar, rank } => {
             if let Some(found) = front(&root, rank, near) {
-                return found;
+                return found.seen();
             }
         }
         Symbol::Continuous { rule, .. } => raise_with(
@@ -196,6 +213,22 @@ pub fn by_symbol(symbol: &str, near: TradeDate) -> Instrument {
     raise(&Error::Unknown { what: "symbol", name: symbol.to_owned(), nearest })
 }
 
+/// The instrument for who files trades under its calendar's dates: with the calendar in force now, which stays in force to
+/// the end of the transaction. Before it takes a session's lock.
+pub fn for_writing(find: impl Fn() -> Instrument) -> Instrument {
+    let mut found = find();
+    loop {
+        lock_calendar(found.calendar.id(), Sharing::Shared);
+        // while we waited, the instrument may have got another calendar
+        let again = find();
+        if again.calendar.id() == found.calendar.id() {
+            let calendar = calendar::newest(again.calendar.id());
+            return Instrument { calendar, ..again };
+        }
+        found = again;
+    }
+}
+
 fn all_symbols() -> Vec<String> {
     let mut symbols = Vec::new();
     spi::connect(|c| {
@@ -214,7 +247,7 @@ fn all_symbols() -> Vec<String> {
 }
 
 /// The contract of a root that is `rank`-th by delivery month among those not yet past theirs at `near`.
-fn front(root: &str, rank: u32, near: TradeDate) -> Option<Instrument> {
+fn front(root: &str, rank: u32, near: TradeDate) -> Option<Row> {
     let mut contracts: Vec<(i32, u32, String)> = Vec::new();
     spi::connect(|c| {
         let sql = c"SELECT symbol FROM market.instruments WHERE root = $1 AND kind = 'future'";

@@ -6,10 +6,12 @@ mod correct;
 mod live;
 mod parts;
 mod put;
+mod rekey;
 mod seal;
 mod session;
 
 pub use live::{read_corrections, read_live};
+pub use rekey::Rekeying;
 pub use session::{decimal, mergeable};
 
 use crate::error::raise_with;
@@ -20,18 +22,45 @@ use pgrx::prelude::*;
 /// A class of our own, so that a session's lock never meets an advisory lock of the user's.
 const LOCK_CLASS: u16 = 0xBE;
 
-/// Takes the lock of a session, held to the end of the transaction. Take several in ascending order.
+/// Beside it, the class of calendars' locks.
+const CALENDAR_LOCK_CLASS: u16 = 0xBF;
+
+/// How a calendar's lock is held.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Sharing {
+    /// By who files trades under its dates.
+    Shared,
+    /// By who changes it: nobody files meanwhile.
+    Exclusive,
+}
+
+/// Takes the lock of a calendar, held to the end of the transaction. It comes before the locks of its sessions.
+pub fn lock_calendar(id: &str, sharing: Sharing) {
+    // two calendars of one hash wait for each other, which is harmless
+    let hash = id.bytes().fold(0xcbf2_9ce4_8422_2325_u64, |h, b| (h ^ u64::from(b)).wrapping_mul(0x0100_0000_01b3));
+    let mode = if sharing == Sharing::Shared { pg_sys::ShareLock } else { pg_sys::ExclusiveLock };
+    lock(CALENDAR_LOCK_CLASS, (hash >> 32) as u32, hash as u32, mode as i32);
+    // SAFETY: what the lock's last holder committed is news to our caches.
+    unsafe { pg_sys::AcceptInvalidationMessages() };
+}
+
+/// Takes the lock of a session, held to the end of the transaction. Take several in ascending order, and before them the
+/// calendar's: see `instrument::for_writing`.
 pub fn lock_session(instrument: i32, trade_date: TradeDate) {
+    lock(LOCK_CLASS, instrument as u32, trade_date.0 as u32, pg_sys::ExclusiveLock as i32);
+}
+
+fn lock(class: u16, field2: u32, field3: u32, mode: i32) {
     // SAFETY: the tag is plain data, filled completely.
     unsafe {
         let mut tag: pg_sys::LOCKTAG = std::mem::zeroed();
         tag.locktag_field1 = pg_sys::MyDatabaseId.to_u32();
-        tag.locktag_field2 = instrument as u32;
-        tag.locktag_field3 = trade_date.0 as u32;
-        tag.locktag_field4 = LOCK_CLASS;
+        tag.locktag_field2 = field2;
+        tag.locktag_field3 = field3;
+        tag.locktag_field4 = class;
         tag.locktag_type = pg_sys::LockTagType::LOCKTAG_ADVISORY as u8;
         tag.locktag_lockmethodid = pg_sys::USER_LOCKMETHOD as u8;
-        pg_sys::LockAcquire(&tag, pg_sys::ExclusiveLock as i32, false, false);
+        pg_sys::LockAcquire(&tag, mode, false, false);
     }
 }
 

@@ -35,20 +35,9 @@ CREATE TABLE market.instrument_terms (
 );
 COMMENT ON TABLE market.instrument_terms IS 'Tick size (price units) and multiplier (currency per 1.0 of price), each from a date on.';
 
-CREATE TABLE market.calendar_exceptions (
-  calendar    text NOT NULL,
-  trade_date  date NOT NULL,
-  toml        text NOT NULL,
-  note        text,
-  created_at  timestamptz NOT NULL DEFAULT pg_catalog.now(),
-  created_by  text NOT NULL DEFAULT current_user,
-  PRIMARY KEY (calendar, trade_date)
-);
-COMMENT ON TABLE market.calendar_exceptions IS 'Corrections of single sessions by the user. Kept for a later release; the shipped calendars do not read them yet.';
-
 -- Plain DML sends no invalidation by itself: backends cache instruments, so every change tells them.
 CREATE FUNCTION market.reference_changed() RETURNS trigger LANGUAGE c AS 'MODULE_PATHNAME', 'reference_changed';
-COMMENT ON FUNCTION market.reference_changed() IS 'Trigger: makes every backend read instruments afresh.';
+COMMENT ON FUNCTION market.reference_changed() IS 'Trigger: makes every backend read instruments and calendars afresh.';
 CREATE TRIGGER invalidate AFTER INSERT OR UPDATE OR DELETE OR TRUNCATE ON market.instruments
   FOR EACH STATEMENT EXECUTE FUNCTION market.reference_changed();
 CREATE TRIGGER invalidate AFTER INSERT OR UPDATE OR DELETE OR TRUNCATE ON market.instrument_symbols
@@ -70,4 +59,3 @@ SELECT pg_catalog.pg_extension_config_dump('market.instruments', '');
 SELECT pg_catalog.pg_extension_config_dump('market.instruments_id_seq', '');
 SELECT pg_catalog.pg_extension_config_dump('market.instrument_symbols', '');
 SELECT pg_catalog.pg_extension_config_dump('market.instrument_terms', '');
-SELECT pg_catalog.pg_extension_config_dump('market.calendar_exceptions', '');

@@ -1,19 +1,19 @@
--- Calendar questions. They read calendars shipped with the library, so they are STABLE: an upgrade may correct a calendar.
+-- Calendar questions. They are STABLE: a calendar may be published anew.
 
-CREATE FUNCTION market.calendars_shipped()
+CREATE FUNCTION market.calendars_known()
 RETURNS TABLE (id text, name text, time_zone text, main_segments text, known_from date, known_to date, version int4, source text)
 LANGUAGE c STABLE STRICT PARALLEL SAFE ROWS 60 COST 1000 AS 'MODULE_PATHNAME', 'calendars';
-COMMENT ON FUNCTION market.calendars_shipped() IS 'The calendars that come with the library; ask market.calendars.';
+COMMENT ON FUNCTION market.calendars_known() IS 'The calendars in force: the user''s published ones over those that come with the library; ask market.calendars.';
 
 CREATE VIEW market.calendars WITH (security_invoker) AS
 SELECT id, name, time_zone, main_segments, known_from, known_to, version, source
-FROM market.calendars_shipped();
-COMMENT ON VIEW market.calendars IS 'Every calendar: its zone, default segments and the dates it vouches for. Beyond those, questions raise 22008.';
+FROM market.calendars_known();
+COMMENT ON VIEW market.calendars IS 'Every calendar in force: its zone, default segments and the dates it vouches for. Beyond those, questions raise 22008. Old versions answer to ID@VERSION.';
 
-CREATE FUNCTION market.sessions(calendar text, first date, last date, segments text DEFAULT 'ETH')
+CREATE FUNCTION market.sessions(calendar text, first date, last date, segments text DEFAULT 'ETH', hours text DEFAULT 'scheduled')
 RETURNS TABLE (trade_date date, clearing_date date, segment text, opens_at timestamptz, closes_at timestamptz, irregular boolean, note text)
 LANGUAGE c STABLE STRICT PARALLEL SAFE ROWS 1000 COST 1000 AS 'MODULE_PATHNAME', 'sessions';
-COMMENT ON FUNCTION market.sessions(text, date, date, text) IS 'The spans of the sessions of a calendar between two trade dates, both included, in time order. irregular: opens late or closes early.';
+COMMENT ON FUNCTION market.sessions(text, date, date, text, text) IS 'The spans of the sessions of a calendar between two trade dates, both included, in time order. irregular: opens late or closes early. hours: scheduled, or actual: without what outages and halts of the whole market took away.';
 
 CREATE FUNCTION market.session_of(ts timestamptz, calendar text)
 RETURNS TABLE (trade_date date, segment text, opens_at timestamptz, closes_at timestamptz)

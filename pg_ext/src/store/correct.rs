@@ -69,7 +69,8 @@ impl Asked {
         }
         let pg_micros = arg(fc, 1).value() as i64;
         let ts = time::nanos(pg_micros);
-        let instrument = instrument::by_symbol(&arg_text(fc, 0), TradeDate(ts.div_euclid(market::time::DAY) as i32));
+        let (symbol, near) = (arg_text(fc, 0), TradeDate(ts.div_euclid(market::time::DAY) as i32));
+        let instrument = instrument::for_writing(|| instrument::by_symbol(&symbol, near));
         let filing = instrument.calendar.filing(ts);
         let int2 = |i| arg_option(fc, i).map(|d| d.value() as i16);
         let name = Name::Identity { pg_micros, seq: arg(fc, 2).value() as i64, ns: int2(ns), sub: int2(ns + 1) };
@@ -87,7 +88,8 @@ impl Asked {
             )
         }
         let trade_date = time::trade_date(arg(fc, 2).value() as i32);
-        let instrument = instrument::by_symbol(&arg_text(fc, 0), trade_date);
+        let symbol = arg_text(fc, 0);
+        let instrument = instrument::for_writing(|| instrument::by_symbol(&symbol, trade_date));
         let Some((from, till)) = instrument.calendar.session(trade_date).or_raise().map(|s| (s.from, s.till)) else {
             invalid(
                 &format!("{trade_date} is no trade date of {}", instrument.calendar.id()),

@@ -6,7 +6,7 @@ use crate::fmgr::Bytes;
 use crate::spi::{Arg, Conn, Mode};
 use crate::{plans, time};
 use market::block::{self, PART};
-use market::{Corrections, Key, Merge, Trade, TradeDate, Trades};
+use market::{Corrections, Key, Merge, Nanos, Trade, TradeDate, Trades};
 use pgrx::pg_sys;
 
 plans!(READ, INSERT, UPDATE, DELETE);
@@ -125,6 +125,21 @@ impl Parts {
         }
         self.all.retain(|p| p.stored || !p.trades.is_empty());
         hits
+    }
+
+    /// Keeps the trades with `from <= ts < till`. A part that loses all is deleted at once: merging needs every part's ends.
+    pub fn keep(&mut self, c: &Conn, instrument: i32, day: TradeDate, from: Nanos, till: Nanos) {
+        for part in &mut self.all {
+            let range = part.trades.lower_bound(from)..part.trades.lower_bound(till);
+            if range.len() < part.trades.len() {
+                part.trades = part.trades.slice(range);
+                part.changed = true;
+            }
+        }
+        let (kept, emptied) = std::mem::take(&mut self.all).into_iter().partition(|p| !p.trades.is_empty());
+        self.all = emptied;
+        self.write(c, instrument, day);
+        self.all = kept;
     }
 
     /// The trade of an identity.

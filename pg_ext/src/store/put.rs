@@ -105,7 +105,7 @@ pub fn dead_letters(c: &Conn, instrument: i32, source: &str, conflicts: &[Trade]
 #[pg_guard]
 pub unsafe extern "C-unwind" fn put_trades(fc: FunctionCallInfo) -> Datum {
     require_read_committed("put_trades");
-    let instrument = instrument::by_id(arg(fc, 0).value() as i32);
+    let instrument = instrument::for_writing(|| instrument::by_id(arg(fc, 0).value() as i32));
     let payload = Bytes::whole(arg(fc, 1));
     let checked = check(payload.get());
     let (Some((_, first)), Some((_, last))) = (checked.parts.first(), checked.parts.last()) else {

@@ -24,7 +24,8 @@ v1!(seal => pg_finfo_seal);
 pub unsafe extern "C-unwind" fn seal(fc: FunctionCallInfo) -> Datum {
     require_read_committed("seal");
     let day = time::trade_date(arg(fc, 1).value() as i32);
-    let instrument = instrument::by_symbol(&arg_text(fc, 0), day);
+    let symbol = arg_text(fc, 0);
+    let instrument = instrument::for_writing(|| instrument::by_symbol(&symbol, day));
     let Some(session) = instrument.calendar.session(day).or_raise() else {
         raise_with(
             PgSqlErrorCode::ERRCODE_INVALID_PARAMETER_VALUE,

@@ -22,6 +22,8 @@ pub struct Sealed {
     pub final_: bool,
     /// How often it was sealed again after it was final.
     pub revision: i32,
+    /// Whether its calendar changed, so that its bars may differ though its trades do not.
+    pub rekeyed: bool,
 }
 
 /// The state of a sealed session; `None` if it never was.
@@ -39,6 +41,7 @@ pub fn sealed(c: &Conn, instrument: i32, session: &Session<'_>) -> Option<Sealed
                 digest: v[0].value() as i64,
                 final_: state != "provisional",
                 revision: v[2].value() as i32,
+                rekeyed: false,
             });
         },
     );
@@ -122,7 +125,7 @@ impl<'s> Summary<'s> {
                 &key,
             );
         }
-        let revision = before.map_or(0, |b| b.revision + i32::from(b.final_ && b.digest != digest));
+        let revision = before.map_or(0, |b| b.revision + i32::from(b.final_ && (b.rekeyed || b.digest != digest)));
         let state = match before {
             Some(b) if b.final_ && revision > 0 => "revised",
             Some(b) if b.final_ => "final",

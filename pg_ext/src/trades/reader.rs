@@ -9,7 +9,7 @@ use crate::{plans, time};
 use market::block::{Header, decode_page};
 use market::{Calendar, LiveRows, Nanos, Trades, overlay};
 use pgrx::pg_sys::check_for_interrupts;
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 
 plans!(ALL, BY_SYMBOL, BY_ID, LIVE, PARTS, PAYLOAD);
 
@@ -20,7 +20,7 @@ pub struct Source {
     /// Its symbol.
     pub symbol: String,
     /// Its calendar.
-    pub calendar: &'static Calendar,
+    pub calendar: Calendar,
     /// It may have live rows.
     live: bool,
 }
@@ -103,13 +103,14 @@ impl Reader {
 }
 
 fn find(c: &Conn, wanted: &Wanted, sources: &mut Vec<Source>) {
+    let mut seen: HashMap<String, Calendar> = HashMap::new();
     let mut add = |v: &[pgrx::pg_sys::Datum], _: &[bool]| {
         // SAFETY: columns are int4, text, text, all NOT NULL.
         let (symbol, calendar) = unsafe { (text(v[1]), text(v[2])) };
         sources.push(Source {
             id: v[0].value() as i32,
             symbol,
-            calendar: crate::calendar::calendar(&calendar),
+            calendar: seen.entry(calendar).or_insert_with_key(|name| crate::calendar::seen(name)).clone(),
             live: true,
         });
     };

@@ -37,10 +37,11 @@ struct Place {
     source: Option<usize>,
     instrument_id: i32,
     symbol: Datum,
-    calendar: Option<&'static Calendar>,
+    calendar: Option<Calendar>,
     from: Nanos,
     till: Nanos,
     trade_date: TradeDate,
+    /// Lies in `calendar`'s shared memory, and is never used after it.
     session: Option<Session<'static>>,
 }
 
@@ -64,7 +65,9 @@ impl Place {
         if self.from <= ts && ts < self.till {
             return;
         }
-        let Some(calendar) = self.calendar else { return };
+        let Some(calendar) = &self.calendar else { return };
+        // SAFETY: what a session borrows lies behind the calendar's Arc, of which `self` holds one as long as the session.
+        let calendar = unsafe { &*std::ptr::from_ref(calendar) };
         let filing = calendar.filing(ts);
         (self.from, self.till, self.trade_date) = (filing.from, filing.till, filing.trade_date);
         self.session = if filing.projected { None } else { calendar.session_at(ts).ok() };
@@ -189,7 +192,7 @@ impl Scan {
                 source: Some(index),
                 instrument_id: source.id,
                 symbol,
-                calendar: Some(source.calendar),
+                calendar: Some(source.calendar.clone()),
                 ..Place::nowhere()
             };
         }
