@@ -22,6 +22,7 @@ pub mod symbol;
 pub mod time;
 pub mod timeframe;
 pub mod trade;
+pub mod when;
 
 pub use bar::{Bar, BarBuilder, KeyedBar};
 pub use bucket::{Bucket, BucketCursor, bucket_at, buckets, group_of};
@@ -38,3 +39,4 @@ pub use symbol::{Roll, Symbol};
 pub use time::{Nanos, TradeDate};
 pub use timeframe::Timeframe;
 pub use trade::{Key, LiveRows, Merge, NONE_I64, Op, Trade, Trades, flags, merge, overlay};
+pub use when::When;

@@ -19,7 +19,7 @@ use futures_util::stream;
 use market::block::{self, Core, Header};
 use market::ohlc::{Answer, Fill, OhlcRequest, SessionBar, SessionFold, Wanted};
 use market::{
-    Calendar, LiveRows, Nanos, Segments, Session, Symbol, Timeframe, TradeDate, Trades, decode_minutes, money,
+    Calendar, LiveRows, Nanos, Segments, Session, Symbol, Timeframe, TradeDate, Trades, When, decode_minutes, money,
 };
 use std::collections::{BTreeSet, HashMap};
 use std::ops::Range;
@@ -32,15 +32,6 @@ pub fn register(context: &SessionContext, market: &Arc<Market>) {
 
 #[derive(Debug)]
 struct SessionOhlc(Arc<Market>);
-
-/// The range of an answer.
-#[derive(Clone, Copy, Debug)]
-enum When {
-    /// Trade dates, both included.
-    Dates(TradeDate, TradeDate),
-    /// Instants, half-open.
-    Instants(Nanos, Nanos),
-}
 
 /// What is asked for of every symbol; segments default to the calendar's main ones.
 #[derive(Clone, Debug)]
@@ -106,56 +97,24 @@ impl Ask {
             };
             When::Instants(instant(2, "first")?, instant(3, "last")?)
         };
-        let backwards = match when {
-            When::Dates(first, last) => first > last,
-            When::Instants(first, last) => first > last,
-        };
-        if backwards {
-            return Err(invalid(
-                "session_ohlc: the first date is after the last",
-                "name the earlier one first; dates are both included, instants half-open",
-            ));
-        }
         Ok(Ask {
             symbols,
             many,
             timeframe: Timeframe::parse(&args.required(1, "timeframe")?)?,
             segments: args.text(4)?.map(|text| Segments::parse(&text)).transpose()?,
             fill: args.text(5)?.map_or(Ok(Fill::None), |text| Fill::parse(&text))?,
-            when,
+            when: when.check()?,
         })
     }
 
     /// A date near which a symbol such as `ESZ5` is meant.
     fn near(&self) -> TradeDate {
-        let day = |ts: Nanos| TradeDate(ts.div_euclid(market::time::DAY) as i32);
-        match self.when {
-            When::Dates(_, last) => last,
-            When::Instants(Nanos::MIN, Nanos::MAX) => TradeDate::new(chrono::Utc::now().date_naive()),
-            When::Instants(first, Nanos::MAX) => day(first),
-            When::Instants(_, last) => day(last),
-        }
+        self.when.near(|| TradeDate::new(chrono::Utc::now().date_naive()))
     }
 
     /// The request of one calendar and its trade dates; `None` if no session can have a bar in the range.
     fn on(&self, calendar: &Calendar) -> Result<Option<(OhlcRequest, TradeDate, TradeDate)>> {
-        let (first, last, range) = match self.when {
-            When::Dates(first, last) => (first, last, OhlcRequest::EVER),
-            When::Instants(first, last) => {
-                // infinities mean all the calendar knows; a finite instant beyond it is an error
-                let (begin, end) = calendar.window();
-                let a = if first == Nanos::MIN { begin } else { first };
-                let z = if last == Nanos::MAX { end } else { last };
-                if a >= z {
-                    return Ok(None);
-                }
-                (calendar.trade_date(a)?, calendar.trade_date(z - 1)?, first..last)
-            }
-        };
-        let segments = self.segments.unwrap_or(calendar.main());
-        let request = OhlcRequest { timeframe: self.timeframe, segments, fill: self.fill, range };
-        let (first, last) = request.dates(calendar, first, last)?;
-        Ok(Some((request, first, last)))
+        Ok(self.when.request(calendar, self.timeframe, self.segments, self.fill)?)
     }
 }
 

@@ -5,9 +5,9 @@
 //! trades are refused: they are the same trades again, and two feeds of one instrument never add up.
 
 use super::csv::{decimal, integer, show, size};
-use super::{Batch, Broken, Defaults, Feed, Names, Reject};
+use super::{Batch, Broken, Defaults, Feed, Names, Reject, fill_from_lines};
 use crate::clock::{Clock, TimeFormat};
-use crate::lines::{Line, Lines, split};
+use crate::lines::{Lines, split};
 use market::trade::{NONE_I64, Trade, flags};
 use serde::Deserialize;
 use std::borrow::Cow;
@@ -176,21 +176,12 @@ impl Capture<'_> {
 
 impl Feed for Capture<'_> {
     fn fill(&mut self, batch: &mut Batch, names: &mut Names) -> Result<bool, Broken> {
-        while !batch.is_full() {
-            let number = self.lines.number() + 1;
-            match self.lines.next() {
-                Ok(Line::Text([])) => {}
-                Ok(Line::Text(text)) => match Capture::trade(text, self.symbol.as_deref(), names) {
-                    Ok(Some((name, trade))) => batch.push(name, trade),
-                    Ok(None) => {}
-                    Err(reason) => batch.rejects.push(Reject::new(number, reason, text)),
-                },
-                Ok(Line::TooLong(start)) => batch.rejects.push(Reject::new(number, "line has more than 64 KiB", start)),
-                Ok(Line::End) => return Ok(false),
-                Err(e) => return Err(Broken::read(number - 1, &e)),
-            }
-        }
-        Ok(true)
+        let Capture { lines, symbol } = self;
+        fill_from_lines(lines, batch, |text, number, batch| match Capture::trade(text, symbol.as_deref(), names) {
+            Ok(Some((name, trade))) => batch.push(name, trade),
+            Ok(None) => {}
+            Err(reason) => batch.rejects.push(Reject::new(number, reason, text)),
+        })
     }
 }
 
@@ -226,21 +217,16 @@ impl Dump<'_> {
 
 impl Feed for Dump<'_> {
     fn fill(&mut self, batch: &mut Batch, _names: &mut Names) -> Result<bool, Broken> {
-        while !batch.is_full() {
-            let number = self.lines.number() + 1;
-            match self.lines.next() {
-                Ok(Line::Text([])) => {}
-                Ok(Line::Text(text)) if number == 1 && text.first().is_some_and(u8::is_ascii_alphabetic) => {}
-                Ok(Line::Text(text)) => match Dump::trade(text, &mut self.fields) {
-                    Ok(trade) => batch.push(self.name, trade),
-                    Err(reason) => batch.rejects.push(Reject::new(number, reason, text)),
-                },
-                Ok(Line::TooLong(start)) => batch.rejects.push(Reject::new(number, "line has more than 64 KiB", start)),
-                Ok(Line::End) => return Ok(false),
-                Err(e) => return Err(Broken::read(number - 1, &e)),
+        let Dump { lines, name, fields } = self;
+        fill_from_lines(lines, batch, |text, number, batch| {
+            if number == 1 && text.first().is_some_and(u8::is_ascii_alphabetic) {
+                return; // A header.
             }
-        }
-        Ok(true)
+            match Dump::trade(text, fields) {
+                Ok(trade) => batch.push(*name, trade),
+                Err(reason) => batch.rejects.push(Reject::new(number, reason, text)),
+            }
+        })
     }
 }
 

@@ -1,6 +1,6 @@
 //! CSV with columns mapped by [`Rules`].
 
-use super::{Batch, Broken, Feed, Names, Ordinal, Reject};
+use super::{Batch, Broken, Feed, Names, Ordinal, Reject, fill_from_lines};
 use crate::clock::{self, Clock};
 use crate::columns::{Places, Rules, scaled};
 use crate::lines::{Line, Lines, split};
@@ -70,17 +70,8 @@ impl Feed for Csv<'_> {
         if let Some(first) = self.pending.take() {
             self.row.read(&first, 1, batch, names);
         }
-        while !batch.is_full() {
-            let number = self.lines.number() + 1;
-            match self.lines.next() {
-                Ok(Line::Text([])) => {}
-                Ok(Line::Text(text)) => self.row.read(text, number, batch, names),
-                Ok(Line::TooLong(start)) => batch.rejects.push(Reject::new(number, "line has more than 64 KiB", start)),
-                Ok(Line::End) => return Ok(false),
-                Err(e) => return Err(Broken::read(number - 1, &e)),
-            }
-        }
-        Ok(true)
+        let Csv { lines, row, .. } = self;
+        fill_from_lines(lines, batch, |text, number, batch| row.read(text, number, batch, names))
     }
 }
 

@@ -9,9 +9,9 @@
 //! Lean numbers no trades, so the line number is the sequence: thousands of exact duplicates a day are all real.
 
 use super::csv::{decimal, show, size};
-use super::{Batch, Broken, Defaults, Feed, Names, Reject};
+use super::{Batch, Broken, Defaults, Feed, Names, Reject, fill_from_lines};
 use crate::clock::{Clock, TimeFormat, date_of};
-use crate::lines::{Line, Lines, split};
+use crate::lines::{Lines, split};
 use chrono::NaiveDate;
 use chrono_tz::Tz;
 use market::eligibility::{LEAN_SUSPICIOUS, lean_us_equity};
@@ -187,20 +187,11 @@ impl Row {
 
 impl Feed for Lean<'_> {
     fn fill(&mut self, batch: &mut Batch, _names: &mut Names) -> Result<bool, Broken> {
-        while !batch.is_full() {
-            let number = self.lines.number() + 1;
-            match self.lines.next() {
-                Ok(Line::Text([])) => {}
-                Ok(Line::Text(text)) => match self.row.trade(text, number) {
-                    Ok(trade) => batch.push(self.name, trade),
-                    Err(reason) => batch.rejects.push(Reject::new(number, reason, text)),
-                },
-                Ok(Line::TooLong(start)) => batch.rejects.push(Reject::new(number, "line has more than 64 KiB", start)),
-                Ok(Line::End) => return Ok(false),
-                Err(e) => return Err(Broken::read(number - 1, &e)),
-            }
-        }
-        Ok(true)
+        let Lean { lines, name, row } = self;
+        fill_from_lines(lines, batch, |text, number, batch| match row.trade(text, number) {
+            Ok(trade) => batch.push(*name, trade),
+            Err(reason) => batch.rejects.push(Reject::new(number, reason, text)),
+        })
     }
 }
 

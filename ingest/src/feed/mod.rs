@@ -8,6 +8,7 @@ pub mod kraken;
 pub mod lean;
 pub mod parquet;
 
+use crate::lines::{Line, Lines};
 use market::trade::Trades;
 use std::collections::HashMap;
 
@@ -208,6 +209,25 @@ impl Names {
         }
         (hash >> 56) as usize
     }
+}
+
+/// Fills a batch from a file of lines: `read` is given each line and its number; empty lines are none.
+fn fill_from_lines(
+    lines: &mut Lines<'_>,
+    batch: &mut Batch,
+    mut read: impl FnMut(&[u8], u64, &mut Batch),
+) -> Result<bool, Broken> {
+    while !batch.is_full() {
+        let number = lines.number() + 1;
+        match lines.next() {
+            Ok(Line::Text([])) => {}
+            Ok(Line::Text(text)) => read(text, number, batch),
+            Ok(Line::TooLong(start)) => batch.rejects.push(Reject::new(number, "line has more than 64 KiB", start)),
+            Ok(Line::End) => return Ok(false),
+            Err(e) => return Err(Broken::read(number - 1, &e)),
+        }
+    }
+    Ok(true)
 }
 
 /// Numbers the records of one message: sources whose sequence is not per trade repeat (ts, seq).

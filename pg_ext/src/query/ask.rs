@@ -4,7 +4,7 @@ use crate::error::{OrRaise, raise_with};
 use crate::fmgr::{arg, arg_option, arg_text, text};
 use crate::{instrument, time};
 use market::ohlc::{Fill, OhlcRequest};
-use market::{Calendar, Nanos, Segments, Timeframe, TradeDate};
+use market::{Calendar, Nanos, Segments, Timeframe, TradeDate, When};
 use pgrx::pg_sys::{self, FunctionCallInfo};
 use pgrx::prelude::*;
 
@@ -14,15 +14,6 @@ pub struct Ask {
     segments: Option<Segments>,
     fill: Fill,
     when: When,
-}
-
-/// The range of an answer.
-#[derive(Clone, Copy)]
-pub enum When {
-    /// Trade dates, both included.
-    Dates(TradeDate, TradeDate),
-    /// Instants, half-open.
-    Instants(Nanos, Nanos),
 }
 
 /// How the range's ends are declared in SQL.
@@ -101,53 +92,21 @@ impl Ask {
                 }
             }
         };
-        let backwards = match when {
-            When::Dates(first, last) => first > last,
-            When::Instants(first, last) => first > last,
-        };
-        if backwards {
-            crate::store::invalid(
-                "session_ohlc: the first date is after the last",
-                "name the earlier one first; dates are both included, instants half-open",
-            )
-        }
         Ask {
             timeframe: Timeframe::parse(&arg_text(fc, 1)).or_raise(),
             segments: optional(4).map(|s| Segments::parse(&s).or_raise()),
             fill: optional(5).map_or(Fill::None, |f| Fill::parse(&f).or_raise()),
-            when,
+            when: when.check().or_raise(),
         }
     }
 
     /// A date near which a symbol such as `ESZ5` is meant.
     pub fn near(&self) -> TradeDate {
-        match self.when {
-            When::Dates(_, last) => last,
-            When::Instants(Nanos::MIN, Nanos::MAX) => instrument::today(),
-            When::Instants(first, Nanos::MAX) => TradeDate(first.div_euclid(market::time::DAY) as i32),
-            When::Instants(_, last) => TradeDate(last.div_euclid(market::time::DAY) as i32),
-        }
+        self.when.near(instrument::today)
     }
 
     /// The request of one calendar and its trade dates; `None` if no session can have a bar in the range.
     pub fn on(&self, calendar: &Calendar) -> Option<(OhlcRequest, TradeDate, TradeDate)> {
-        let (first, last, range) = match self.when {
-            When::Dates(first, last) => (first, last, OhlcRequest::EVER),
-            When::Instants(first, last) => {
-                // infinities mean all the calendar knows; a finite instant beyond it is an error
-                let (begin, end) = calendar.window();
-                let a = if first == Nanos::MIN { begin } else { first };
-                let z = if last == Nanos::MAX { end } else { last };
-                if a >= z {
-                    return None;
-                }
-                let first_date = calendar.trade_date(a).or_raise();
-                (first_date, calendar.trade_date(z - 1).or_raise(), first..last)
-            }
-        };
-        let segments = self.segments.unwrap_or(calendar.main());
-        let request = OhlcRequest { timeframe: self.timeframe, segments, fill: self.fill, range };
-        let (first, last) = request.dates(calendar, first, last).or_raise();
-        Some((request, first, last))
+        self.when.request(calendar, self.timeframe, self.segments, self.fill).or_raise()
     }
 }
