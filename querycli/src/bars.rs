@@ -315,10 +315,10 @@ async fn bars_of(
     let rows = Arc::new(live_rows(db, instrument.id, head.from, tail.till).await?);
     let mut states = states(db, instrument.id, first, last).await?;
     let mut answer = Answer::new(calendar, request.clone());
-    if request.fill == Fill::Previous {
-        if let Some(close) = close_before(db, instrument, request, first).await? {
-            answer.set_previous(close);
-        }
+    if request.fill == Fill::Previous
+        && let Some(close) = close_before(db, instrument, request, first).await?
+    {
+        answer.set_previous(close);
     }
     let touched: BTreeSet<TradeDate> =
         sessions.iter().filter(|s| !rows_of_session(&rows, s).is_empty()).map(|s| s.trade_date).collect();

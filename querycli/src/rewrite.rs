@@ -62,16 +62,13 @@ impl VisitorMut for Calls {
     type Break = Error;
 
     fn pre_visit_table_factor(&mut self, factor: &mut TableFactor) -> ControlFlow<Error> {
-        match factor {
-            TableFactor::Table { name, args: Some(args), .. } => {
-                let Some((bare, parameters)) = known(name) else { return ControlFlow::Continue(()) };
-                *name = single(bare);
-                match in_order(bare, parameters, std::mem::take(&mut args.args)) {
-                    Ok(ordered) => args.args = ordered.into_iter().map(joined).collect(),
-                    Err(error) => return ControlFlow::Break(error),
-                }
+        if let TableFactor::Table { name, args: Some(args), .. } = factor {
+            let Some((bare, parameters)) = known(name) else { return ControlFlow::Continue(()) };
+            *name = single(bare);
+            match in_order(bare, parameters, std::mem::take(&mut args.args)) {
+                Ok(ordered) => args.args = ordered.into_iter().map(joined).collect(),
+                Err(error) => return ControlFlow::Break(error),
             }
-            _ => {}
         }
         ControlFlow::Continue(())
     }
