@@ -307,3 +307,48 @@ fn a_calendar_answers_to_its_aliases_and_guesses_typos() {
         assert!(!calendar.name().is_empty() && !calendar.source().is_empty() && calendar.version() >= 1, "{id}");
     }
 }
+
+#[test]
+fn a_day_around_the_clock_ends_where_it_is_asked_to() {
+    let new_york = calendar("24/7@17:00 America/New_York");
+    assert_eq!(new_york.id(), "24/7@17:00 America/New_York");
+    assert_eq!(new_york.trade_date(at(&new_york, "2024-01-15 16:59")), Ok(date("2024-01-15")));
+    assert_eq!(new_york.trade_date(at(&new_york, "2024-01-15 17:00")), Ok(date("2024-01-16")), "a Monday evening");
+    assert_eq!(new_york.trade_date(at(&new_york, "2024-01-13 12:00")), Ok(date("2024-01-13")), "a Saturday");
+    // In the morning the boundary begins the day.
+    let tokyo = calendar("24/7@08:00 Asia/Tokyo");
+    assert_eq!(tokyo.trade_date(at(&tokyo, "2024-01-15 07:59")), Ok(date("2024-01-14")));
+    assert_eq!(tokyo.trade_date(at(&tokyo, "2024-01-15 08:00")), Ok(date("2024-01-15")));
+    let hours = |calendar: &Calendar, day: &str| {
+        let session = calendar.session(date(day)).unwrap().unwrap();
+        let (open, close) = (session.open(Segments::ETH).unwrap(), session.close(Segments::ETH).unwrap());
+        assert_eq!((session.from, session.till), (open, close), "nothing lies between two days");
+        (close - open) / 3_600_000_000_000
+    };
+    assert_eq!(hours(&new_york, "2024-03-10"), 23, "the clocks go forward");
+    assert_eq!(hours(&new_york, "2024-11-03"), 25, "the clocks go back");
+    assert_eq!(hours(&tokyo, "2024-03-10"), 24);
+    // UTC midnight is the shipped calendar's boundary.
+    let utc = calendar("24/7@00:00 UTC");
+    assert_eq!(utc.changes(&calendar("24/7")).count(), 0);
+    assert_eq!(Calendar::from_toml(new_york.toml()).unwrap().changes(&new_york).count(), 0);
+}
+
+#[test]
+fn a_day_boundary_that_cannot_be_read_is_named_with_an_example() {
+    for (name, reason) in [
+        ("24/7@", "use a time and an IANA time zone"),
+        ("24/7@17:00", "use a time and an IANA time zone"),
+        ("24/7@noon America/New_York", "use a time from 00:00 to 23:59"),
+        ("24/7@24:00 UTC", "use a time from 00:00 to 23:59"),
+        ("24/7@+1:00 UTC", "use a time from 00:00 to 23:59"),
+        ("24/7@5:00 UTC", "use a time from 00:00 to 23:59"),
+        ("24/7@17:00 America/NewYork", "did you mean \"America/New_York\"?"),
+        ("24/7@17:00 ", "use an IANA time zone"),
+    ] {
+        let error = Calendar::builtin(name).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::InvalidInput, "{name}");
+        let text = format!("{error} {}", error.hint());
+        assert!(text.contains(reason) && text.contains("\"24/7@17:00 America/New_York\""), "{name}: {text}");
+    }
+}

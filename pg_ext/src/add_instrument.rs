@@ -52,7 +52,7 @@ fn complete(
     let kind = match kind {
         Some(kind) => Kind::parse(&kind).or_raise(),
         None if product.is_some() => Kind::Future,
-        None if calendar.id() == "24/7" || symbol.contains(['-', '/']) => Kind::Pair,
+        None if calendar.id().starts_with("24/7") || symbol.contains(['-', '/']) => Kind::Pair,
         None => Kind::Equity,
     };
     let wanted = Wanted {

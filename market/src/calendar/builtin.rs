@@ -1,6 +1,6 @@
 //! The calendars shipped with the crate (`calendars/*.toml`), each built at its first use.
 
-use super::Calendar;
+use super::{Calendar, around_clock};
 use crate::error::{Error, Result};
 use crate::nearest::nearest;
 use std::sync::OnceLock;
@@ -11,6 +11,9 @@ include!(concat!(env!("OUT_DIR"), "/calendars.rs"));
 static BUILT: [OnceLock<Result<Calendar>>; COUNT] = [const { OnceLock::new() }; COUNT];
 
 pub(super) fn calendar(name: &str) -> Result<Calendar> {
+    if let Some(boundary) = name.strip_prefix(around_clock::PREFIX) {
+        return around_clock::calendar(boundary);
+    }
     let index = IDS.binary_search(&name).ok().or_else(|| alias(name)).ok_or_else(|| {
         let aliases = ALIASES.iter().map(|(alias, _)| *alias);
         let nearest = nearest(name, IDS.iter().copied().chain(aliases)).map(str::to_string);

@@ -5,6 +5,7 @@
 //! ordered stream a comparison or two.
 
 mod actual;
+mod around_clock;
 mod builtin;
 pub mod compare;
 mod cursor;
@@ -46,9 +47,11 @@ struct Inner {
 
 impl Calendar {
     /// A calendar shipped with this crate, by id or alias: `XNYS`, `NYSE`, `CME_EQUITY`, `24/7`. Built at first use.
+    /// `24/7@17:00 America/New_York` is around the clock too, with its days from 17:00 to 17:00 in New York: a boundary before
+    /// noon begins the trade date, one from noon on ends it.
     ///
     /// # Errors
-    /// `Unknown` with the nearest name.
+    /// `Unknown` with the nearest name; `Invalid` if what follows `24/7@` is no time and time zone.
     ///
     /// ```
     /// use market::{Calendar, TradeDate};

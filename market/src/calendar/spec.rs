@@ -1,5 +1,6 @@
 //! A calendar file, read: every mistake in it is an error with a line number.
 
+use super::around_clock;
 use super::rule::{Rule, months, weekday, weekdays};
 use crate::error::{Error, Result};
 use crate::nearest::nearest;
@@ -165,7 +166,11 @@ impl<'t> File<'t> {
         }
         let id_node = self.required(root, "id")?;
         let id = self.string(id_node)?.to_string();
-        if id.is_empty() || id.len() > 64 || !id.chars().all(|c| c.is_ascii_alphanumeric() || "_/-.".contains(c)) {
+        // A day boundary has a space and a colon in its id: 24/7@17:00 America/New_York.
+        let plain = id.strip_prefix(around_clock::PREFIX).map(|boundary| boundary.replace([':', ' ', '+'], ""));
+        let plain = plain.as_deref().unwrap_or(&id);
+        if plain.is_empty() || id.len() > 64 || !plain.chars().all(|c| c.is_ascii_alphanumeric() || "_/-.".contains(c))
+        {
             return self.at(id_node, "an id is 1 to 64 letters, digits, _ / - or .");
         }
         let tz = self.zone(self.required(root, "tz")?)?;
