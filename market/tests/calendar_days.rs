@@ -294,7 +294,7 @@ fn beyond_the_known_range_reads_are_refused_and_writes_are_filed() {
 
 #[test]
 fn a_calendar_answers_to_its_aliases_and_guesses_typos() {
-    assert_eq!(calendar("NASDAQ").id(), "XNYS");
+    assert_eq!(calendar("NASDAQ").id(), "XNAS");
     assert_eq!(calendar("COMEX").id(), "CME_METALS");
     for (typo, meant) in [("XNSY", "XNYS"), ("cme_equity", "CME_EQUITY"), ("XLONN", "XLON"), ("24-7", "24/7")] {
         let error = Calendar::builtin(typo).unwrap_err();
