@@ -5,6 +5,7 @@
 
 mod aggregate;
 mod bars;
+pub mod calendars;
 mod db;
 pub mod error;
 mod files;

@@ -1,6 +1,6 @@
 //! The command line: where to read, what to ask, how to print it.
 
-use clap::Parser;
+use clap::{Parser, Subcommand};
 use querycli::{Error, Format, Options, Session};
 use std::io::{IsTerminal, Read, Write};
 use std::path::PathBuf;
@@ -10,13 +10,18 @@ use std::process::ExitCode;
 #[derive(Parser)]
 #[command(
     version,
+    args_conflicts_with_subcommands = true,
     after_help = "Examples:
   querycli --db postgresql://localhost/market -c \"SELECT * FROM session_ohlc('ESZ25', '1h', '2025-11-28', '2025-11-28')\"
   querycli trades.parquet -c \"SELECT session_bucket('5m', ts, 'XNYS') AS bar, ohlc(price, size, ts, seq) FROM trades GROUP BY 1\"
 
-Exit codes: 0 done, 1 failed while running, 2 the question was wrong."
+  querycli calendars diff XNYS --against sessions.csv
+
+Exit codes: 0 done, 1 failed while running or found differences, 2 the question was wrong."
 )]
 struct Arguments {
+    #[command(subcommand)]
+    command_of: Option<Command>,
     /// Parquet and CSV files: tables named by their stems; a single one is also `trades` and `t`
     files: Vec<PathBuf>,
     /// A database with the extension
@@ -36,8 +41,17 @@ struct Arguments {
     calendar: Option<String>,
 }
 
+/// What is not SQL.
+#[derive(Subcommand)]
+enum Command {
+    Calendars(querycli::calendars::Arguments),
+}
+
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
+    if let Some(Command::Calendars(arguments)) = &arguments.command_of {
+        return calendars(arguments);
+    }
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => return fail(&Error::world(format!("cannot start: {error}"), "")),
@@ -45,6 +59,20 @@ fn main() -> ExitCode {
     match runtime.block_on(run(arguments)) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => fail(&error),
+    }
+}
+
+fn calendars(arguments: &querycli::calendars::Arguments) -> ExitCode {
+    let outcome = match querycli::calendars::run(arguments) {
+        Ok(outcome) => outcome,
+        Err(error) => return fail(&error),
+    };
+    let mut out = std::io::stdout().lock();
+    match out.write_all(outcome.text.as_bytes()).and_then(|()| out.flush()) {
+        Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => {
+            fail(&Error::world(format!("cannot write: {error}"), ""))
+        }
+        _ => ExitCode::from(outcome.exit_code),
     }
 }
 

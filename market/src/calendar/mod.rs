@@ -114,7 +114,8 @@ impl Calendar {
         self.inner.spec.tz.name()
     }
 
-    pub(crate) fn zone(&self) -> chrono_tz::Tz {
+    /// The time zone its hours are written in.
+    pub fn zone(&self) -> chrono_tz::Tz {
         self.inner.spec.tz
     }
 
