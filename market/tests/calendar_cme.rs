@@ -64,6 +64,14 @@ fn the_hours_of_an_era_are_those_of_its_notice() {
 #[test]
 fn holidays_close_and_clear_as_announced() {
     for (id, day, expected) in [
+        // NYMEX's schedule for Presidents' Day 2009: open until 17:15, for the trade date of the 17th.
+        ("CME_METALS", "2009-02-16", Some(("17:15", "2009-02-17"))),
+        ("CME_ENERGY", "2009-02-16", Some(("17:15", "2009-02-17"))),
+        // TradingMarkets for 2010-12-31, in Chicago's time: stock indices regular, currencies 12:15, energy and metals 15:15.
+        ("CME_EQUITY", "2010-12-31", Some(("15:15", "2010-12-31"))),
+        ("CME_FX", "2010-12-31", Some(("12:15", "2010-12-31"))),
+        ("CME_ENERGY", "2010-12-31", Some(("16:15", "2010-12-31"))),
+        ("CME_METALS", "2010-12-31", Some(("16:15", "2010-12-31"))),
         // Reuters, 2012-10-29: rates close at noon in New York; CME: back to normal the next day.
         ("CME_RATES", "2012-10-29", Some(("11:00", "2012-10-29"))),
         ("CME_RATES", "2012-10-30", Some(("16:00", "2012-10-30"))),
