@@ -133,11 +133,23 @@ const FILES: &[(&str, &str)] = &[
     ("cme_equity", include_str!("../../products/cme_equity.toml")),
     ("cme_metals", include_str!("../../products/cme_metals.toml")),
     ("cme_energy", include_str!("../../products/cme_energy.toml")),
+    ("cme_rates", include_str!("../../products/cme_rates.toml")),
+    ("cme_fx", include_str!("../../products/cme_fx.toml")),
+    ("cme_grains", include_str!("../../products/cme_grains.toml")),
+    ("cme_livestock", include_str!("../../products/cme_livestock.toml")),
+    ("cme_agricultural", include_str!("../../products/cme_agricultural.toml")),
+    ("cme_crypto", include_str!("../../products/cme_crypto.toml")),
     ("cboe", include_str!("../../products/cboe.toml")),
     ("ice_us", include_str!("../../products/ice_us.toml")),
     ("ice_eu", include_str!("../../products/ice_eu.toml")),
     ("eurex", include_str!("../../products/eurex.toml")),
+    ("ose", include_str!("../../products/ose.toml")),
+    ("hkex", include_str!("../../products/hkex.toml")),
     ("nse", include_str!("../../products/nse.toml")),
+    ("shfe", include_str!("../../products/shfe.toml")),
+    ("dce", include_str!("../../products/dce.toml")),
+    ("zce", include_str!("../../products/zce.toml")),
+    ("cffex", include_str!("../../products/cffex.toml")),
 ];
 
 /// All products by root.
