@@ -230,7 +230,7 @@ impl<'s> Planner<'s> {
     }
 
     /// The hours row of a date: the last that matches. Beyond the known range the regime of its nearest date holds.
-    fn row(&self, date: TradeDate) -> Option<usize> {
+    pub(crate) fn row(&self, date: TradeDate) -> Option<usize> {
         let regime = date.clamp(self.spec.known.0, self.spec.known.1);
         let weekday = 1 << date.date().weekday().num_days_from_monday();
         self.spec.hours.iter().rposition(|row| {

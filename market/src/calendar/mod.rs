@@ -9,6 +9,7 @@ mod around_clock;
 mod builtin;
 pub mod compare;
 mod cursor;
+pub mod describe;
 mod diff;
 mod edit;
 mod expand;

@@ -14,20 +14,20 @@ pub(crate) enum Rule {
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Yearly {
-    base: Base,
-    first_year: i32,
-    last_year: i32,
+    pub(super) base: Base,
+    pub(super) first_year: i32,
+    pub(super) last_year: i32,
     /// Ranges of years; empty means all.
-    only: Vec<(i32, i32)>,
+    pub(super) only: Vec<(i32, i32)>,
     /// Weekdays on which the rule counts before it is shifted; a bit per weekday from Monday.
-    on: u8,
+    pub(super) on: u8,
     /// Days to move by for each weekday.
-    shift: [i8; 7],
-    plus: i32,
+    pub(super) shift: [i8; 7],
+    pub(super) plus: i32,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
-enum Base {
+pub(super) enum Base {
     Easter,
     OrthodoxEaster,
     Fixed {

@@ -38,6 +38,8 @@ pub(crate) struct Spec {
     pub nights_before_holidays: bool,
     pub hours: Vec<Hours>,
     pub holidays: Vec<(String, Vec<Rule>)>,
+    /// From this index on, `holidays` are closures of single occasions.
+    pub one_off_from: usize,
     pub specials: Vec<Special>,
 }
 
@@ -55,6 +57,8 @@ pub(crate) struct Hours {
     pub windows: Windows,
     /// When `OFF` trades begin to belong to the next session.
     pub roll: Option<Minutes>,
+    /// Empty where the calendar's own source covers the row.
+    pub source: String,
 }
 
 /// Hours of single days.
@@ -76,6 +80,8 @@ pub(crate) struct Special {
     pub closed: bool,
     /// What stands in the file before it does not count on its days: an exception of a single day.
     pub replaces: bool,
+    /// Empty where the calendar's own source covers it.
+    pub source: String,
 }
 
 /// The windows of a day by their keys: `ON`, `PRE`, `RTH`, `POST` beside each other, or `ETH` with `RTH` inside.
@@ -184,6 +190,7 @@ impl<'t> File<'t> {
                 return self.at(node, format!("{rows} rows [[{key}]]; a calendar file has at most {most}"));
             }
         }
+        let (holidays, one_off_from) = self.holidays(root)?;
         let futures = hours.iter().any(|row| row.windows.eth.is_some());
         Ok(Spec {
             name: self.optional(root, "name", Self::string)?.map_or_else(|| id.clone(), str::to_string),
@@ -224,7 +231,8 @@ impl<'t> File<'t> {
             nights_before_holidays: self.optional(root, "nights_before_holidays", Self::boolean)?.unwrap_or(false),
             id,
             hours,
-            holidays: self.holidays(root)?,
+            holidays,
+            one_off_from,
             specials,
         })
     }
@@ -281,6 +289,7 @@ impl<'t> File<'t> {
                 None => None,
             },
             windows,
+            source: self.optional(table, "source", Self::string)?.unwrap_or_default().to_string(),
         };
         match row.windows.spans() {
             Ok(spans) if spans.is_empty() => self.at(node, "a row of hours needs a window: RTH, or ETH, PRE, POST, ON"),
@@ -329,6 +338,7 @@ impl<'t> File<'t> {
             closed: self.optional(table, "closed", Self::boolean)?.unwrap_or(false),
             replaces: self.optional(table, "replaces", Self::boolean)?.unwrap_or(false),
             clears_next,
+            source: self.optional(table, "source", Self::string)?.unwrap_or_default().to_string(),
         })
     }
 
@@ -356,19 +366,20 @@ impl<'t> File<'t> {
         Ok(windows)
     }
 
-    /// Holidays and one-off closures alike: a name and the dates it closes.
-    fn holidays(&self, root: &DeTable<'t>) -> Result<Vec<(String, Vec<Rule>)>> {
+    /// Holidays and one-off closures alike: a name and the dates it closes, and where the one-off ones begin.
+    fn holidays(&self, root: &DeTable<'t>) -> Result<(Vec<(String, Vec<Rule>)>, usize)> {
         let mut closures = Vec::new();
         for key in ["holidays", "closed_lists"] {
             for (name, node) in self.optional(root, key, Self::table)?.into_iter().flatten() {
                 closures.push((name.get_ref().to_string(), self.rules(node)?));
             }
         }
+        let one_off_from = closures.len();
         for (rule, node) in self.optional(root, "closed", Self::table)?.into_iter().flatten() {
             let dates = self.rule(rule.get_ref()).map_err(|reason| self.error(Some(rule.span()), reason))?;
             closures.push((self.string(node)?.to_string(), vec![dates]));
         }
-        Ok(closures)
+        Ok((closures, one_off_from))
     }
 
     fn rules(&self, node: &Node<'t>) -> Result<Vec<Rule>> {
