@@ -1,5 +1,6 @@
 //! Trades into and out of a test's database, and the seeded chance that makes them.
 
+use crate::cluster::{self, Database};
 use anyhow::{Context, Result, ensure};
 use market::{Calendar, NONE_I64, Session, Trade, Trades, block, flags};
 use tokio_postgres::Client;
@@ -204,6 +205,35 @@ pub fn sessions<'c>(calendar: &'c Calendar, first: &str, last: &str) -> Result<V
     let found: Vec<_> = calendar.sessions(market::TradeDate::parse(first)?, market::TradeDate::parse(last)?)?.collect();
     ensure!(!found.is_empty(), "no sessions");
     Ok(found)
+}
+
+/// A new database with the instrument `X`, a connection to it, and the id.
+///
+/// # Errors
+/// What the server says.
+pub async fn fresh(name: &str, calendar: &str) -> Result<(Database, Client, i32)> {
+    let database = cluster::database(name).await?;
+    let client = database.client().await?;
+    let id = instrument(&client, "X", calendar).await?;
+    Ok((database, client, id))
+}
+
+/// All trades of some sessions, in order.
+pub fn generate(chance: &mut Chance, days: &[Session<'_>], n: usize) -> Vec<Trades> {
+    days.iter().map(|s| session_trades(chance, s, n, true)).collect()
+}
+
+/// The trades of some sessions as one.
+pub fn flat(days: &[Trades]) -> Vec<Trade> {
+    days.iter().flat_map(Trades::iter).collect()
+}
+
+/// The same rows, or the first that is not.
+pub fn same(what: &str, found: &[String], expected: &[String]) {
+    for (at, (f, e)) in found.iter().zip(expected).enumerate() {
+        assert_eq!(f, e, "{what}: row {at} of {}", expected.len());
+    }
+    assert_eq!(found.len(), expected.len(), "{what}: rows");
 }
 
 /// The differences that `verify_bars` finds.

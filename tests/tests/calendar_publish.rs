@@ -273,9 +273,8 @@ async fn an_exception_of_a_shipped_calendar_is_published_and_taken_back() -> Res
     client.batch_execute(row).await?;
     // nothing has changed yet, but for who asks for the draft
     same("draft", &answers(&client, "X").await?, &before.0);
-    let asked =
-        format!("SELECT market.is_session('2025-12-02', 'XNYS'), market.is_session('2025-12-02', 'XNYS@draft')");
-    assert_eq!(texts(&client, &asked).await?, ["t|f"]);
+    let asked = "SELECT market.is_session('2025-12-02', 'XNYS'), market.is_session('2025-12-02', 'XNYS@draft')";
+    assert_eq!(texts(&client, asked).await?, ["t|f"]);
     let diff = "SELECT trade_date, change FROM market.calendar_diff('XNYS', 'XNYS@draft') WHERE change <> 'rewindowed'";
     assert_eq!(texts(&client, diff).await?, ["2025-12-02|vanished"]);
     let other = database.client().await?;

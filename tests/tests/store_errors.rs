@@ -261,11 +261,11 @@ fn mend(block: &mut [u8]) {
     let mut zones = [head, head.saturating_add(word(block, 20))];
     for page in 0..pages.min(8) {
         let at = 64 + page * entry;
-        for zone in 0..2 {
+        for (zone, start) in zones.iter_mut().enumerate() {
             let range = if zone == 0 { 0..core_columns } else { core_columns..columns };
             let len: usize = range.map(|c| word(block, at + 64 + 4 * c) & ((1 << 28) - 1)).sum();
-            let (from, end) = (zones[zone], zones[zone].saturating_add(len));
-            zones[zone] = end;
+            let (from, end) = (*start, start.saturating_add(len));
+            *start = end;
             let Some(sum) = block.get(from..end).map(xxhash_rust::xxh3::xxh3_64) else { continue };
             if let Some(place) = block.get_mut(at + 48 + 8 * zone..at + 56 + 8 * zone) {
                 place.copy_from_slice(&sum.to_le_bytes());

@@ -75,10 +75,9 @@ fn lean_bars(text: &str, midnight_ms: i64, scale: f64) -> Result<Bars> {
 
 /// How many of the vendor's bars have our prices, and how many our volume.
 fn agreement(ours: &Bars, vendors: &Bars) -> (usize, usize) {
-    let same = |what: fn(&([i64; 4], i64), &([i64; 4], i64)) -> bool| {
-        vendors.iter().filter(|(at, bar)| ours.get(at).is_some_and(|our| what(our, bar))).count()
-    };
-    (same(|a, b| a.0 == b.0), same(|a, b| a.1 == b.1))
+    let both: Vec<_> = vendors.iter().filter_map(|(at, bar)| ours.get(at).map(|our| (our, bar))).collect();
+    let prices = both.iter().filter(|(our, bar)| our.0 == bar.0).count();
+    (prices, both.iter().filter(|(our, bar)| our.1 == bar.1).count())
 }
 
 /// `querycli` gives the same rows as PostgreSQL, to the last digit of every price.

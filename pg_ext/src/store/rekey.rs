@@ -173,13 +173,13 @@ impl Rekeying {
             }
             // a session is complete when no later one can have trades for it, so that only neighbours wait in memory
             let next = self.sessions[i + 1..].iter().find(|later| later.leaving > 0).map_or(Nanos::MAX, |s| s.first);
-            for j in 0..=i {
-                let date = self.sessions[j].trade_date;
+            for (earlier, written) in self.sessions.iter().zip(&mut written).take(i + 1) {
+                let date = earlier.trade_date;
                 let complete = window(new, date).is_none_or(|(_, till)| till <= next);
-                if !written[j] && (complete || next == Nanos::MAX) {
+                if !*written && (complete || next == Nanos::MAX) {
                     let arrived = pending.remove(&date).unwrap_or_default();
                     write(c, instrument, new, date, arrived);
-                    written[j] = true;
+                    *written = true;
                 }
             }
         }
