@@ -20,6 +20,9 @@ pub(crate) type Minutes = i32;
 /// What is added to a time of the previous session's day.
 pub(crate) const PREVIOUS_SESSION: Minutes = -1_000_000;
 
+/// Names and the dates that each of them closes.
+pub(crate) type Closures = Vec<(String, Vec<Rule>)>;
+
 /// What a calendar file says.
 #[derive(Clone, Debug)]
 pub(crate) struct Spec {
@@ -37,7 +40,7 @@ pub(crate) struct Spec {
     /// Whether the night session before a holiday is held; if so it belongs to the session after the holiday.
     pub nights_before_holidays: bool,
     pub hours: Vec<Hours>,
-    pub holidays: Vec<(String, Vec<Rule>)>,
+    pub holidays: Closures,
     /// From this index on, `holidays` are closures of single occasions.
     pub one_off_from: usize,
     pub specials: Vec<Special>,
@@ -367,7 +370,7 @@ impl<'t> File<'t> {
     }
 
     /// Holidays and one-off closures alike: a name and the dates it closes, and where the one-off ones begin.
-    fn holidays(&self, root: &DeTable<'t>) -> Result<(Vec<(String, Vec<Rule>)>, usize)> {
+    fn holidays(&self, root: &DeTable<'t>) -> Result<(Closures, usize)> {
         let mut closures = Vec::new();
         for key in ["holidays", "closed_lists"] {
             for (name, node) in self.optional(root, key, Self::table)?.into_iter().flatten() {
