@@ -4,6 +4,7 @@
 
 mod correct;
 mod live;
+mod maintain;
 mod parts;
 mod put;
 mod rekey;
@@ -50,9 +51,18 @@ pub fn lock_session(instrument: i32, trade_date: TradeDate) {
     lock(LOCK_CLASS, instrument as u32, trade_date.0 as u32, pg_sys::ExclusiveLock as i32);
 }
 
+/// As `lock_session`, but `false` at once if somebody else holds it.
+pub fn try_lock_session(instrument: i32, trade_date: TradeDate) -> bool {
+    acquire(LOCK_CLASS, instrument as u32, trade_date.0 as u32, pg_sys::ExclusiveLock as i32, true)
+}
+
 fn lock(class: u16, field2: u32, field3: u32, mode: i32) {
+    acquire(class, field2, field3, mode, false);
+}
+
+fn acquire(class: u16, field2: u32, field3: u32, mode: i32, only_if_free: bool) -> bool {
     // SAFETY: the tag is plain data, filled completely.
-    unsafe {
+    let result = unsafe {
         let mut tag: pg_sys::LOCKTAG = std::mem::zeroed();
         tag.locktag_field1 = pg_sys::MyDatabaseId.to_u32();
         tag.locktag_field2 = field2;
@@ -60,8 +70,9 @@ fn lock(class: u16, field2: u32, field3: u32, mode: i32) {
         tag.locktag_field4 = class;
         tag.locktag_type = pg_sys::LockTagType::LOCKTAG_ADVISORY as u8;
         tag.locktag_lockmethodid = pg_sys::USER_LOCKMETHOD as u8;
-        pg_sys::LockAcquire(&tag, mode, false, false);
-    }
+        pg_sys::LockAcquire(&tag, mode, false, only_if_free)
+    };
+    result != pg_sys::LockAcquireResult::LOCKACQUIRE_NOT_AVAIL
 }
 
 /// Raises 25001 unless the transaction is READ COMMITTED: a writer must see what the lock's last holder committed.

@@ -108,13 +108,24 @@ CREATE TABLE market.session_bars (
   digest            int8 NOT NULL,
   mergeable         boolean NOT NULL,
   sealed_at         timestamptz NOT NULL DEFAULT pg_catalog.now(),
+  reason            text,
+  verified_at       timestamptz,
+  differences       int4,
+  trades_dropped_at timestamptz,
   PRIMARY KEY (instrument_id, trade_date, segment)
 );
+-- what maintenance looks for; both stay small
+CREATE INDEX session_bars_unverified ON market.session_bars (trade_date) WHERE verified_at IS NULL;
+CREATE INDEX session_bars_provisional ON market.session_bars (trade_date) WHERE state = 'provisional';
 COMMENT ON TABLE market.session_bars IS 'One bar per sealed session and segment, for ever. RTH includes the auctions. Live rows are not in it: ask market.session_ohlc().';
 COMMENT ON COLUMN market.session_bars.notional IS 'Exact sum of price times size.';
 COMMENT ON COLUMN market.session_bars.trades IS 'Trades that count for volume.';
 COMMENT ON COLUMN market.session_bars.priced IS 'Trades that count for prices; 0 means open, high, low and close are NULL.';
 COMMENT ON COLUMN market.session_bars.state IS 'provisional, final, or revised (sealed again after it was final).';
+COMMENT ON COLUMN market.session_bars.reason IS 'Why a provisional bar is not final: the session runs, or its feed has an open gap.';
+COMMENT ON COLUMN market.session_bars.verified_at IS 'When maintenance last made it again of its trades; NULL since it was last sealed.';
+COMMENT ON COLUMN market.session_bars.differences IS 'How many differences that found.';
+COMMENT ON COLUMN market.session_bars.trades_dropped_at IS 'When retention dropped the session''s trades. The bars stay; the trades come back when exactly they are loaded again.';
 COMMENT ON COLUMN market.session_bars.mergeable IS 'Whether bars of several segments or sessions may be made of this one; else they are made of minute bars.';
 COMMENT ON COLUMN market.session_bars.digest IS 'Hash of the session''s trades, the same on each of its rows.';
 SELECT pg_catalog.pg_extension_config_dump('market.session_bars', '');

@@ -19,7 +19,8 @@ CREATE TABLE market.feed_gaps (
   noticed_at     timestamptz NOT NULL DEFAULT pg_catalog.now(),
   closed_at      timestamptz
 );
-COMMENT ON TABLE market.feed_gaps IS 'Sequence numbers a feed skipped; open while closed_at is NULL.';
+CREATE INDEX feed_gaps_open ON market.feed_gaps (instrument_id) WHERE closed_at IS NULL;
+COMMENT ON TABLE market.feed_gaps IS 'Sequence numbers a feed skipped; open while closed_at is NULL. A session with an open gap stays provisional.';
 
 CREATE TABLE market.ingest_checkpoints (
   feed           text NOT NULL,

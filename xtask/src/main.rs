@@ -34,12 +34,8 @@ enum Task {
     Ci,
     /// Load and query the same trades here and on DuckDB, polars and ClickHouse, and compare
     Bench(bench::Options),
-    /// Write docs/calendars, docs/sql.md from the catalog, and the examples' outputs into README and docs/
-    Docs {
-        /// Only docs/calendars, the pages of the calendars, which need no server
-        #[arg(long)]
-        calendars: bool,
-    },
+    /// Write docs/sql.md from the catalog and the examples' outputs into README and docs/
+    Docs,
     /// A private PostgreSQL with the extension: start, stop, psql, url, status
     Pg {
         #[command(subcommand)]
@@ -64,8 +60,7 @@ fn run(task: Task) -> Result<ExitCode> {
         Task::Test { arguments } => test::run(&arguments)?,
         Task::Ci => test::ci()?,
         Task::Bench(options) => return bench::run(&options),
-        Task::Docs { calendars: true } => docs::calendars()?,
-        Task::Docs { calendars: false } => docs::run()?,
+        Task::Docs => docs::run()?,
         Task::Pg { action } => return pg::run(action),
     }
     Ok(ExitCode::SUCCESS)

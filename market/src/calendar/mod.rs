@@ -28,7 +28,6 @@ pub use filing::Filing;
 use crate::error::{Error, Result};
 use crate::session::{Segment, Segments, Session};
 use crate::time::{Nanos, TradeDate, format_instant};
-use chrono::Datelike;
 use expand::Grid;
 pub(crate) use rule::weekday;
 use spec::Spec;
@@ -146,21 +145,9 @@ impl Calendar {
         &self.inner.toml
     }
 
-    /// The weekday on which weekly bars begin around a date.
-    pub fn week_start(&self, date: TradeDate) -> chrono::Weekday {
-        let spec = &self.inner.spec;
-        let rows = spec.hours.iter().rev().filter(|row| (row.from..=row.to).contains(&date));
-        rows.filter_map(|row| row.week_start).next().unwrap_or(spec.week_start)
-    }
-
-    /// The days of the week of a date. A week begins on every day that is the week start of its time, so that one during
-    /// which the week start changes may be shorter or longer.
-    pub(crate) fn week(&self, date: TradeDate) -> (TradeDate, TradeDate) {
-        let begins = |day: &TradeDate| day.date().weekday() == self.week_start(*day);
-        // Two changes within a fortnight would be needed for a longer week.
-        let first = (0..14).map(|back| date.plus(-back)).find(begins).unwrap_or(date);
-        let next = (1..14).map(|days| date.plus(days)).find(begins).unwrap_or(date.plus(1));
-        (first, next.plus(-1))
+    /// The first day of its weekly bars.
+    pub fn week_start(&self) -> chrono::Weekday {
+        self.inner.spec.week_start
     }
 
     /// How long after its close a session still waits for trades; later ones are late.
@@ -216,15 +203,6 @@ impl Calendar {
         let from = dates.partition_point(|date| *date < first);
         let till = dates.partition_point(|date| *date <= last).max(from);
         &dates[from..till]
-    }
-
-    /// The sessions whose clearing date lies in `first..=last`: their trade dates and clearing dates, neither of which ever
-    /// run backwards.
-    pub(crate) fn clearing(&self, first: TradeDate, last: TradeDate) -> impl Iterator<Item = (TradeDate, TradeDate)> {
-        let Grid { dates, days, .. } = &self.inner.grid;
-        let from = days.partition_point(|day| day.clearing_date < first);
-        let till = days.partition_point(|day| day.clearing_date <= last).max(from);
-        dates[from..till].iter().copied().zip(days[from..till].iter().map(|day| day.clearing_date))
     }
 
     /// The trade date `n` sessions after a date (before it, if `n` is negative); for `n = 0` the date itself if it has a

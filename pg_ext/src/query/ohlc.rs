@@ -13,7 +13,7 @@ use market::ohlc::{Answer, Fill, OhlcRequest, SessionBar, SessionFold};
 use market::{Bar, LiveRows, Nanos, Segments, Session, Timeframe, TradeDate, money};
 use pgrx::pg_sys::{Datum, FunctionCallInfo};
 use pgrx::prelude::*;
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 plans!(MINUTES, SUMMARIES, STATES);
 v1!(
@@ -166,7 +166,7 @@ fn bars_of(
         return Bars { bars: Vec::new(), states: HashMap::new() };
     };
     let rows = read::live_rows(c, instrument.id, head.from, tail.till);
-    let mut states = states(c, instrument, first, last);
+    let (mut states, dropped) = states(c, instrument, first, last);
     let mut assembly = Assembly {
         sessions: &sessions,
         at: 0,
@@ -179,7 +179,8 @@ fn bars_of(
         assembly.answer.set_previous(close);
     }
     let mut core = Core::new();
-    for session in sessions.iter().filter(|s| !read::rows_of_session(&rows, s).is_empty()) {
+    let late = |s: &&Session<'_>| !read::rows_of_session(&rows, s).is_empty() && !dropped.contains(&s.trade_date);
+    for session in sessions.iter().filter(late) {
         states.insert(session.trade_date, State::Provisional);
         if source != Source::Trades {
             let mut fold = TradeFold::new(session, request, &rows, core);
@@ -199,6 +200,9 @@ fn bars_of(
     if source != Source::Trades && minutes_suffice {
         from_minutes(c, instrument, request, first, last, &mut assembly);
     } else {
+        if let Some(oldest) = dropped.iter().min() {
+            raise_dropped(instrument, *oldest, dropped.len());
+        }
         from_trades(c, instrument, request, &rows, core, first, last, &mut assembly);
     }
     Bars { bars: assembly.finish(), states }
@@ -343,7 +347,7 @@ fn from_summaries(
         },
     );
     // a row alone is the answer whatever it is; of several each must be what the trades would give
-    let several = request.groups();
+    let several = request.timeframe != Timeframe::Days(1);
     let groups: Vec<&[Row]> = rows.chunk_by(|a, b| a.date == b.date).collect();
     if !exact || groups.iter().any(|g| (several || g.len() > 1) && g.iter().any(|r| !r.mergeable)) {
         return false;
@@ -361,15 +365,7 @@ fn from_summaries(
         for later in &group[1..] {
             bar.append(&later.bar);
         }
-        assembly.add(&[SessionBar {
-            label: date,
-            trade_date: date,
-            last_date: date,
-            open_at,
-            close_at,
-            bar,
-            filled: false,
-        }]);
+        assembly.add(&[SessionBar { trade_date: date, last_date: date, open_at, close_at, bar, filled: false }]);
     }
     true
 }
@@ -388,13 +384,31 @@ fn parse_decimal(text: &str, digits: usize) -> Option<i128> {
     Some(if negative { -value } else { value })
 }
 
-/// The states of the sealed sessions; what is not there is provisional.
-fn states(c: &Conn, instrument: &Instrument, first: TradeDate, last: TradeDate) -> HashMap<TradeDate, State> {
-    let mut states = HashMap::new();
+/// Raises 55000: the bars asked for are made of trades, and they are gone.
+fn raise_dropped(instrument: &Instrument, oldest: TradeDate, sessions: usize) -> ! {
+    crate::error::raise_with(
+        PgSqlErrorCode::ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
+        &format!(
+            "these bars of {} are made of trades, and retention dropped those of {sessions} sessions asked for, the first {oldest}",
+            instrument.symbol
+        ),
+        "ask for a timeframe of whole minutes, whose bars are kept, or for later sessions; market.session_bars tells which have their trades",
+    )
+}
+
+/// The states of the sealed sessions; what is not there is provisional. And the sessions whose trades retention dropped.
+fn states(
+    c: &Conn,
+    instrument: &Instrument,
+    first: TradeDate,
+    last: TradeDate,
+) -> (HashMap<TradeDate, State>, HashSet<TradeDate>) {
+    let (mut states, mut dropped) = (HashMap::new(), HashSet::new());
     c.run_planned_once(
         Mode::SameSnapshot,
         &STATES,
-        c"SELECT trade_date, CASE state WHEN 'provisional' THEN -1 WHEN 'final' THEN 0 ELSE revision END FROM market.session_bars
+        c"SELECT trade_date, CASE state WHEN 'provisional' THEN -1 WHEN 'final' THEN 0 ELSE revision END, trades_dropped_at IS NOT NULL
+          FROM market.session_bars
           WHERE instrument_id = $1 AND trade_date BETWEEN $2 AND $3",
         &[Arg::int4(instrument.id), Arg::date(time::pg_days(first)), Arg::date(time::pg_days(last))],
         &mut |v, _| {
@@ -403,10 +417,14 @@ fn states(c: &Conn, instrument: &Instrument, first: TradeDate, last: TradeDate) 
                 0 => State::Final,
                 n => State::Revised(n),
             };
-            states.insert(time::trade_date(v[0].value() as i32), state);
+            let date = time::trade_date(v[0].value() as i32);
+            states.insert(date, state);
+            if v[2].value() as u8 != 0 {
+                dropped.insert(date);
+            }
         },
     );
-    states
+    (states, dropped)
 }
 
 /// How far back a close is looked for to fill the first gap with.
@@ -428,7 +446,7 @@ fn close_before(
     let before = bars_of(c, instrument, &days, from, first.plus(-1), source);
     let date = before.bars.iter().rev().find(|b| b.bar.priced > 0)?.trade_date;
     // the close of the last bar of this width, which a day's need not be: some trades close a bar only if they open it
-    let request = OhlcRequest { day: request.day, ..OhlcRequest::new(request.timeframe, request.segments) };
+    let request = OhlcRequest::new(request.timeframe, request.segments);
     let (from, till) = request.dates(&instrument.calendar, date, date).or_raise();
     let last = bars_of(c, instrument, &request, from, till, source);
     last.bars.iter().rev().find(|b| b.bar.priced > 0).map(|b| b.bar.close)
@@ -486,7 +504,7 @@ fn put(rows: &mut Rows, found: &Bars, instrument: &Instrument, with_symbol: bool
         };
         let price = |p: i64| (b.bar.priced > 0).then(|| float8(money::to_f64(p)));
         let columns = [
-            Some(Datum::from(time::pg_days(b.label))),
+            Some(Datum::from(time::pg_days(b.trade_date))),
             Some(int8(time::micros(b.open_at))),
             Some(int8(time::micros(b.close_at))),
             price(b.bar.open),

@@ -14,7 +14,7 @@ use market::{Key, Nanos, Session, TradeDate, Trades, money};
 use pgrx::pg_sys::{Datum, FunctionCallInfo};
 use pgrx::prelude::*;
 
-plans!(PARTS, MINUTES, SUMMARIES, DATES);
+plans!(PARTS, MINUTES, SUMMARIES, DATES, DROPPED);
 v1!(verify_bars => pg_finfo_verify_bars);
 
 /// A difference: what it is about, what the trades say, what is stored.
@@ -105,7 +105,8 @@ fn check_parts(
     (minutes.finish(), digest.finish() as i64, total)
 }
 
-fn check_minutes(c: &Conn, instrument: &Instrument, day: TradeDate, expected: &[MinuteBar], report: &mut Report) {
+/// The stored minute bars; `None`, with a difference, if they cannot be read.
+fn read_minutes(c: &Conn, instrument: &Instrument, day: TradeDate, report: &mut Report) -> Option<Vec<MinuteBar>> {
     let mut stored: Vec<MinuteBar> = Vec::new();
     let mut readable = true;
     c.run(
@@ -124,9 +125,11 @@ fn check_minutes(c: &Conn, instrument: &Instrument, day: TradeDate, expected: &[
             }
         },
     );
-    if !readable {
-        return;
-    }
+    readable.then_some(stored)
+}
+
+fn check_minutes(c: &Conn, instrument: &Instrument, day: TradeDate, expected: &[MinuteBar], report: &mut Report) {
+    let Some(stored) = read_minutes(c, instrument, day, report) else { return };
     let show = |b: Option<&MinuteBar>| b.map_or("none".to_owned(), |b| format!("{:?}", b.bar));
     let (mut i, mut j) = (0, 0);
     while i < expected.len() || j < stored.len() {
@@ -241,8 +244,15 @@ pub unsafe extern "C-unwind" fn verify_bars(fc: FunctionCallInfo) -> Datum {
             let mut report = Report { differences: Vec::new() };
             match instrument.calendar.session(day).or_raise() {
                 Some(session) => {
-                    let (minutes, digest, n) = check_parts(c, &instrument, &session, &mut report);
-                    check_minutes(c, &instrument, day, &minutes, &mut report);
+                    let (minutes, digest, n) = match digest_of_dropped(c, &instrument, day) {
+                        // what is left to compare: the session bars with the minute bars
+                        Some(digest) => (read_minutes(c, &instrument, day, &mut report).unwrap_or_default(), digest, 1),
+                        None => {
+                            let found = check_parts(c, &instrument, &session, &mut report);
+                            check_minutes(c, &instrument, day, &found.0, &mut report);
+                            found
+                        }
+                    };
                     let expected = if n > 0 { summaries(&session, &minutes) } else { Vec::new() };
                     check_summaries(c, &instrument, &session, &minutes, &expected, digest, &mut report);
                 }
@@ -260,6 +270,19 @@ pub unsafe extern "C-unwind" fn verify_bars(fc: FunctionCallInfo) -> Datum {
         }
     });
     null(fc)
+}
+
+/// The digest of a session whose trades retention dropped.
+fn digest_of_dropped(c: &Conn, instrument: &Instrument, day: TradeDate) -> Option<i64> {
+    let mut found = None;
+    c.run_planned_once(
+        Mode::SameSnapshot,
+        &DROPPED,
+        c"SELECT digest FROM market.session_bars WHERE instrument_id = $1 AND trade_date = $2 AND trades_dropped_at IS NOT NULL LIMIT 1",
+        &key_args(instrument, day),
+        &mut |v, _| found = Some(v[0].value() as i64),
+    );
+    found
 }
 
 /// Every trade date that has anything stored.

@@ -74,9 +74,18 @@ pub fn ensure_partitions(c: &Conn, session: &Session<'_>) {
     c.execute(Mode::Fresh, &ENSURE, c"SELECT market.ensure_partitions($1)", &[day]);
 }
 
+/// Why a trade of a session whose trades retention dropped is refused.
+pub const DROPPED: &str = "retention dropped the trades of its session";
+
 /// Keeps what was refused: the same identity came with other content.
 pub fn dead_letters(c: &Conn, instrument: i32, source: &str, conflicts: &[Trade]) {
-    for t in conflicts {
+    let reason = "a trade of this identity is stored with other content";
+    refuse(c, instrument, source, reason, conflicts.iter().copied());
+}
+
+/// Keeps trades that were refused, with the reason, once.
+pub fn refuse(c: &Conn, instrument: i32, source: &str, reason: &str, trades: impl Iterator<Item = Trade>) {
+    for t in trades {
         let raw = format!(
             "ts={} seq={} sub={} price={} size={} flags={}",
             market::time::format_instant(t.ts),
@@ -89,10 +98,9 @@ pub fn dead_letters(c: &Conn, instrument: i32, source: &str, conflicts: &[Trade]
         c.execute(
             Mode::Fresh,
             &DEAD,
-            c"INSERT INTO market.dead_letters (source, instrument_id, reason, raw)
-              SELECT $1, $2, 'a trade of this identity is stored with other content', $3
+            c"INSERT INTO market.dead_letters (source, instrument_id, reason, raw) SELECT $1, $2, $4, $3
               WHERE NOT EXISTS (SELECT FROM market.dead_letters WHERE source = $1 AND instrument_id = $2 AND raw = $3)",
-            &[Arg::text(source), Arg::int4(instrument), Arg::text(&raw)],
+            &[Arg::text(source), Arg::int4(instrument), Arg::text(&raw), Arg::text(reason)],
         );
     }
 }
@@ -188,11 +196,29 @@ fn store(
         pg_sys::check_for_interrupts!();
     }
     let corrected = all.correct(&corrections);
+    if let Some(before) = before.as_ref().filter(|before| before.dropped) {
+        require_restored(&all, before, session);
+    }
     if added + corrected > 0 {
         rewrite(c, instrument.id, &instrument.calendar, session, &mut all, before.as_ref());
     }
     dead_letters(c, instrument.id, "put_trades", &conflicts);
     (added as i64, known as i64, conflicts.len() as i64)
+}
+
+/// Raises 55000 unless these are exactly the trades that retention dropped: bars are made of all trades or of none.
+fn require_restored(all: &Parts, before: &Sealed, session: &Session<'_>) {
+    let mut summary = Summary::new(session);
+    for part in &all.all {
+        summary.push(&part.trades);
+    }
+    if summary.digest() != before.digest {
+        raise_with(
+            PgSqlErrorCode::ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
+            &format!("retention dropped the trades of trade date {}, and these are not all of them", session.trade_date),
+            "load the whole session in one call, as it was; its bars are still there",
+        )
+    }
 }
 
 /// How many trades lie in a session's blocks.

@@ -2,7 +2,7 @@
 
 use super::live::Taken;
 use super::parts::Parts;
-use super::put::{dead_letters, ensure_partitions, split_corrected};
+use super::put::{DROPPED, dead_letters, ensure_partitions, refuse, split_corrected};
 use super::session::{finish_state, rewrite, sealed};
 use super::{correct, live, lock_session, require_read_committed};
 use crate::error::{OrRaise, raise_with};
@@ -41,6 +41,11 @@ pub unsafe extern "C-unwind" fn seal(fc: FunctionCallInfo) -> Datum {
 pub fn seal_session(c: &Conn, instrument: &instrument::Instrument, session: &Session<'_>) -> i64 {
     let taken = live::take_live(c, instrument.id, session.from, session.till);
     let before = sealed(c, instrument.id, session);
+    if before.as_ref().is_some_and(|before| before.dropped) {
+        // without its trades nobody can tell what a late one does to the bars
+        refuse(c, instrument.id, "seal", DROPPED, taken.trades.iter().chain(taken.conflicts));
+        return taken.rows as i64;
+    }
     if taken.rows == 0 {
         if let Some(before) = &before {
             finish_state(c, instrument.id, &instrument.calendar, session, before);

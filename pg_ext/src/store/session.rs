@@ -12,7 +12,7 @@ use market::ohlc::{SegmentBar, SessionFold};
 use market::{Calendar, Segments, Session, Timeframe, Trades, money};
 use pgrx::pg_sys;
 
-plans!(STATE, FINAL, UPDATE_BARS, INSERT_BARS, DELETE_BARS, CLEAR, INSERT_SUMMARY);
+plans!(STATE, FINAL, STILL, GAP, NOTIFY, UPDATE_BARS, INSERT_BARS, DELETE_BARS, CLEAR, INSERT_SUMMARY);
 
 /// What is known of a session that was sealed before.
 pub struct Sealed {
@@ -24,6 +24,8 @@ pub struct Sealed {
     pub revision: i32,
     /// Whether its calendar changed, so that its bars may differ though its trades do not.
     pub rekeyed: bool,
+    /// Whether retention dropped its trades, so that nothing can be made of them.
+    pub dropped: bool,
 }
 
 /// The state of a sealed session; `None` if it never was.
@@ -32,7 +34,7 @@ pub fn sealed(c: &Conn, instrument: i32, session: &Session<'_>) -> Option<Sealed
     c.run_planned_once(
         Mode::Fresh,
         &STATE,
-        c"SELECT digest, state, revision FROM market.session_bars WHERE instrument_id = $1 AND trade_date = $2 LIMIT 1",
+        c"SELECT digest, state, revision, trades_dropped_at IS NOT NULL FROM market.session_bars WHERE instrument_id = $1 AND trade_date = $2 LIMIT 1",
         &[Arg::int4(instrument), Arg::date(time::pg_days(session.trade_date))],
         &mut |v, _| {
             // SAFETY: state is text, NOT NULL.
@@ -42,27 +44,65 @@ pub fn sealed(c: &Conn, instrument: i32, session: &Session<'_>) -> Option<Sealed
                 final_: state != "provisional",
                 revision: v[2].value() as i32,
                 rekeyed: false,
+                dropped: v[3].value() as u8 != 0,
             });
         },
     );
     found
 }
 
-/// Whether the session's close and the calendar's grace have passed.
-fn is_over(calendar: &Calendar, session: &Session<'_>) -> bool {
+/// Why a session cannot be final yet: it runs, or its feed has a gap that is still open. `None` if it can.
+fn why_provisional(c: &Conn, instrument: i32, calendar: &Calendar, session: &Session<'_>) -> Option<String> {
     let over = session.close(Segments::ETH).unwrap_or(session.till).saturating_add(calendar.grace());
-    // SAFETY: reads the transaction's start.
-    time::nanos_clamped(unsafe { pg_sys::GetCurrentTransactionStartTimestamp() }) >= over
+    if super::maintain::now() < over {
+        return Some(format!("the session runs until {} with its grace", market::time::format_instant(over)));
+    }
+    let mut reason = None;
+    c.run_planned_once(
+        Mode::Fresh,
+        &GAP,
+        c"SELECT pg_catalog.format('feed %s has an open gap: %s to %s are missing', feed, first_missing, last_missing)
+          FROM market.feed_gaps WHERE closed_at IS NULL AND instrument_id = $1
+            AND coalesce(from_ts, till_ts, noticed_at) < $3 AND coalesce(till_ts, from_ts, noticed_at) >= $2
+          ORDER BY id LIMIT 1",
+        &[
+            Arg::int4(instrument),
+            Arg::timestamptz(time::micros_floor(session.from)),
+            Arg::timestamptz(time::micros_floor(session.till)),
+        ],
+        // SAFETY: format() of NOT NULL columns is text and not NULL.
+        &mut |v, _| reason = Some(unsafe { text(v[0]) }),
+    );
+    reason
+}
+
+/// Tells who listens that a session was sealed or revised.
+fn notify(c: &Conn, key: [Arg; 2], state: &str, revision: i32) {
+    c.execute(
+        Mode::Fresh,
+        &NOTIFY,
+        c"SELECT pg_catalog.pg_notify('market_revisions', pg_catalog.json_build_object('symbol', symbol, 'trade_date', $2,
+                 'state', $3, 'revision', $4)::pg_catalog.text) FROM market.instruments WHERE id = $1",
+        &[key[0], key[1], Arg::text(state), Arg::int4(revision)],
+    );
 }
 
 /// Makes a session final that was sealed while it ran and has nothing to add now that it is over.
 pub fn finish_state(c: &Conn, instrument: i32, calendar: &Calendar, session: &Session<'_>, before: &Sealed) {
-    if before.final_ || !is_over(calendar, session) {
+    if before.final_ {
         return;
     }
-    let sql = c"UPDATE market.session_bars SET state = 'final', sealed_at = pg_catalog.now()
+    let key = [Arg::int4(instrument), Arg::date(time::pg_days(session.trade_date))];
+    if let Some(reason) = why_provisional(c, instrument, calendar, session) {
+        let sql = c"UPDATE market.session_bars SET reason = $3
+                    WHERE instrument_id = $1 AND trade_date = $2 AND state = 'provisional' AND reason IS DISTINCT FROM $3";
+        c.execute(Mode::Fresh, &STILL, sql, &[key[0], key[1], Arg::text(&reason)]);
+        return;
+    }
+    let sql = c"UPDATE market.session_bars SET state = 'final', reason = NULL, sealed_at = pg_catalog.now()
                 WHERE instrument_id = $1 AND trade_date = $2 AND state = 'provisional'";
-    c.execute(Mode::Fresh, &FINAL, sql, &[Arg::int4(instrument), Arg::date(time::pg_days(session.trade_date))]);
+    c.execute(Mode::Fresh, &FINAL, sql, &key);
+    notify(c, key, "final", 0);
 }
 
 /// Builds what stands beside the blocks, page by page in order.
@@ -126,12 +166,18 @@ impl<'s> Summary<'s> {
             );
         }
         let revision = before.map_or(0, |b| b.revision + i32::from(b.final_ && (b.rekeyed || b.digest != digest)));
+        let reason = match before {
+            Some(b) if b.final_ => None,
+            _ => why_provisional(c, instrument, calendar, session),
+        };
         let state = match before {
             Some(b) if b.final_ && revision > 0 => "revised",
-            Some(b) if b.final_ => "final",
-            _ if is_over(calendar, session) => "final",
+            _ if reason.is_none() => "final",
             _ => "provisional",
         };
+        if reason.is_none() {
+            notify(c, key, state, revision);
+        }
         for SegmentBar { segment, opens_at, closes_at, bar } in market::ohlc::summaries(session, &minutes) {
             let mergeable = mergeable(session, segment, &minutes, &bar);
             let price = |p: i64| {
@@ -141,8 +187,8 @@ impl<'s> Summary<'s> {
                 Mode::Fresh,
                 &INSERT_SUMMARY,
                 c"INSERT INTO market.session_bars (instrument_id, trade_date, segment, opens_at, closes_at, open, high, low, close,
-                         volume, notional, trades, priced, state, revision, calendar_version, digest, mergeable)
-                  VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10::text::pg_catalog.numeric, $11::text::pg_catalog.numeric, $12, $13, $14, $15, $16, $17, $18)",
+                         volume, notional, trades, priced, state, revision, calendar_version, digest, mergeable, reason)
+                  VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10::text::pg_catalog.numeric, $11::text::pg_catalog.numeric, $12, $13, $14, $15, $16, $17, $18, $19)",
                 &[
                     key[0],
                     key[1],
@@ -162,6 +208,7 @@ impl<'s> Summary<'s> {
                     Arg::int4(calendar.version() as i32),
                     Arg::int8(digest),
                     Arg::new(pg_sys::BOOLOID, pg_sys::Datum::from(mergeable)),
+                    reason.as_deref().map_or(Arg::null(pg_sys::TEXTOID), Arg::text),
                 ],
             );
         }

@@ -1,0 +1,212 @@
+//! Retention on a real server: the plan is exact, nothing unsealed or unverified is dropped, and bars answer for ever.
+
+use anyhow::{Context, Result, ensure};
+use market::{Calendar, Session, TradeDate, Trades};
+use tests::cluster;
+use tests::store::{self, Chance, insert, put, sessions, state, texts};
+use tokio_postgres::Client;
+
+async fn one(client: &Client, sql: &str) -> Result<String> {
+    texts(client, sql).await?.into_iter().next().with_context(|| format!("no row: {sql}"))
+}
+
+/// The last `n` trade dates of XNYS before today in UTC, oldest first: weekdays that the calendar's table has.
+async fn days(client: &Client, n: usize) -> Result<Vec<String>> {
+    let sql = "SELECT trade_date FROM market.sessions('XNYS', current_date - 60, current_date - 1) GROUP BY 1 ORDER BY 1 DESC";
+    let mut found = texts(client, sql).await?;
+    found.truncate(n);
+    found.reverse();
+    ensure!(found.len() == n);
+    Ok(found)
+}
+
+/// The generator adds trades of equal times to the last one, so it makes a few more.
+fn two_hundred(chance: &mut Chance, session: &Session<'_>) -> Trades {
+    store::session_trades(chance, session, 200, false).slice(0..200)
+}
+
+/// Seals 200 trades of an instrument on each of the days.
+async fn filled(client: &Client, symbol: &str, days: &[String]) -> Result<i32> {
+    let id = store::instrument(client, symbol, "XNYS").await?;
+    let calendar = Calendar::builtin("XNYS")?;
+    let mut chance = Chance::new(71);
+    for day in days {
+        let session = calendar.session(TradeDate::parse(day)?)?.context("a session")?;
+        put(client, id, &two_hundred(&mut chance, &session)).await?;
+    }
+    Ok(id)
+}
+
+const PLAN: &str = "SELECT symbol, trade_date, trades, bytes > 0, held_back FROM market.retention_plan()";
+
+#[tokio::test]
+async fn raw_trades_some_sessions_and_bars_for_ever_is_one_call() -> Result<()> {
+    let client = cluster::database("retain").await?.client().await?;
+    let days = days(&client, 8).await?;
+    filled(&client, "SPY", &days).await?;
+    client.batch_execute("CALL market.maintain()").await?;
+    let bars = "SELECT trade_date, bar_at, open, high, low, close, volume, trades, state FROM
+        market.session_ohlc('SPY', '5m', current_date - 60, current_date, segments => 'ETH') ORDER BY bar_at";
+    let daily = bars.replace("5m", "1d");
+    let before = (texts(&client, bars).await?, texts(&client, &daily).await?);
+    ensure!(before.0.len() > 500 && before.1.len() == 8);
+
+    client.batch_execute("SELECT market.set_policy('retention', 'trades', keep_sessions => 5)").await?;
+    // today is no session, or is the running one, which counts as none of the five
+    let gone: Vec<String> = days[..3].iter().map(|day| format!("SPY|{day}|200|t|-")).collect();
+    assert_eq!(texts(&client, PLAN).await?, gone);
+    client.batch_execute("CALL market.maintain()").await?;
+    let kept = "SELECT trade_date, sum(n) FROM market.trade_blocks GROUP BY 1 ORDER BY 1";
+    assert_eq!(texts(&client, kept).await?, days[3..].iter().map(|day| format!("{day}|200")).collect::<Vec<_>>());
+    assert_eq!(texts(&client, PLAN).await?, Vec::<String>::new());
+    assert_eq!((texts(&client, bars).await?, texts(&client, &daily).await?), before, "bars are kept");
+    assert_eq!(store::verify(&client, "SPY").await?, Vec::<String>::new(), "and stand for each other");
+    assert_eq!(one(&client, "SELECT count(*) FROM market.audit_log WHERE action = 'retention'").await?, "3");
+
+    // bars of seconds need trades
+    let seconds = |first: &str| format!("SELECT * FROM market.session_ohlc('SPY', '30s', date '{first}', current_date)");
+    assert_eq!(state(client.simple_query(&seconds(&days[2])).await)?, "55000");
+    ensure!(!texts(&client, &seconds(&days[3])).await?.is_empty());
+    Ok(())
+}
+
+#[tokio::test]
+async fn nothing_unsealed_unverified_different_or_unarchived_is_dropped() -> Result<()> {
+    let client = cluster::database("held").await?.client().await?;
+    let days = days(&client, 7).await?;
+    let id = filled(&client, "SPY", &days).await?;
+    client.batch_execute("SELECT market.set_policy('seal', options => '{\"quiet\": \"1 hour\"}')").await?;
+    client.batch_execute("SELECT market.set_policy('retention', 'trades', keep_sessions => 1, options => '{\"archived\": true}')").await?;
+    let held = |words: &str| days[..6].iter().map(|day| format!("SPY|{day}|200|t|{words}")).collect::<Vec<_>>();
+    assert_eq!(texts(&client, PLAN).await?, held("not verified"));
+    client.batch_execute("CALL market.maintain()").await?;
+    assert_eq!(texts(&client, PLAN).await?, held("not archived"));
+    // archived are all but day 0, day 1 with another digest
+    let archive = "INSERT INTO market.archived_sessions (instrument_id, trade_date, digest, location)
+        SELECT DISTINCT instrument_id, trade_date, digest + CASE WHEN trade_date = $$1 THEN 1 ELSE 0 END, 'archive' FROM market.session_bars WHERE trade_date > $$0";
+    let archive = archive.replace("$$1", &format!("date '{}'", days[1])).replace("$$0", &format!("date '{}'", days[0]));
+    client.batch_execute(&archive).await?;
+    client
+        .batch_execute(&format!(
+            "UPDATE market.session_bars SET differences = 2 WHERE trade_date = '{}';
+             UPDATE market.session_bars SET state = 'provisional', reason = 'a gap' WHERE trade_date = '{}';
+             INSERT INTO market.feed_gaps (feed, instrument_id, first_missing, last_missing, from_ts)
+             VALUES ('sip', {id}, 1, 2, '{} 12:00 America/New_York')",
+            days[2], days[3], days[3]
+        ))
+        .await?;
+    let calendar = Calendar::builtin("XNYS")?;
+    let late = sessions(&calendar, &days[4], &days[4])?;
+    insert(&client, id, &store::session_trades(&mut Chance::new(72), &late[0], 3, false).slice(0..3).iter().collect::<Vec<_>>()).await?;
+    client.batch_execute("SELECT market.note_unsealed()").await?;
+    let wanted = [
+        format!("SPY|{}|200|t|not archived", days[0]),
+        format!("SPY|{}|200|t|not archived", days[1]),
+        format!("SPY|{}|200|t|verification found 2 differences", days[2]),
+        format!("SPY|{}|200|t|not sealed: a gap", days[3]),
+        format!("SPY|{}|200|t|3 live rows are not sealed", days[4]),
+        format!("SPY|{}|200|t|-", days[5]),
+    ];
+    assert_eq!(texts(&client, PLAN).await?, wanted);
+    client.batch_execute("CALL market.maintain('retention')").await?;
+    let left = "SELECT DISTINCT trade_date FROM market.trade_blocks ORDER BY 1";
+    let expected: Vec<String> = days.iter().enumerate().filter(|(at, _)| *at != 5).map(|(_, day)| day.clone()).collect();
+    assert_eq!(texts(&client, left).await?, expected);
+    // a row that came after the plan was made counts too
+    client.batch_execute("TRUNCATE market.unsealed_sessions").await?;
+    assert_eq!(one(&client, &format!("SELECT market.drop_trades({id}, '{}')", days[4])).await?, "held back");
+    assert_eq!(one(&client, &format!("SELECT market.drop_trades({id}, '{}')", days[6])).await?, "kept");
+    Ok(())
+}
+
+#[tokio::test]
+async fn the_narrower_policy_wins() -> Result<()> {
+    let client = cluster::database("narrow").await?.client().await?;
+    let days = days(&client, 5).await?;
+    for symbol in ["ALL", "CAL", "ONE"] {
+        filled(&client, symbol, &days).await?;
+    }
+    client.batch_execute("UPDATE market.instruments SET calendar = 'XNAS' WHERE symbol = 'ALL' AND EXISTS (SELECT FROM market.calendars WHERE id = 'XNAS')").await?;
+    client
+        .batch_execute(
+            "SELECT market.set_policy('retention', keep_sessions => 4), market.set_policy('retention', keep_sessions => 3, calendar => 'XNYS'),
+                    market.set_policy('retention', keep_sessions => 2, symbol => 'ONE')",
+        )
+        .await?;
+    let counts = "SELECT symbol, count(*) FROM market.retention_plan() GROUP BY 1 ORDER BY 1";
+    let all = if one(&client, "SELECT calendar FROM market.instruments WHERE symbol = 'ALL'").await? == "XNYS" { 2 } else { 1 };
+    assert_eq!(texts(&client, counts).await?, [format!("ALL|{all}"), "CAL|2".to_owned(), "ONE|3".to_owned()]);
+    client.batch_execute("SELECT market.drop_policy('retention', symbol => 'ONE')").await?;
+    assert_eq!(one(&client, "SELECT count(*) FROM market.retention_plan('ONE')").await?, "2");
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_session_without_its_trades_takes_no_late_one_but_all_of_them_back() -> Result<()> {
+    let client = cluster::database("back").await?.client().await?;
+    let days = days(&client, 3).await?;
+    let id = filled(&client, "SPY", &days).await?;
+    let calendar = Calendar::builtin("XNYS")?;
+    client.batch_execute("SELECT market.set_policy('retention', keep_sessions => 2), market.set_policy('seal', options => '{\"quiet\": \"0 s\"}')").await?;
+    let view = store::view(&client, "SPY").await?;
+    client.batch_execute("CALL market.maintain()").await?;
+    assert_eq!(one(&client, "SELECT count(DISTINCT trade_date) FROM market.trade_blocks").await?, "2");
+    let bars = "SELECT * FROM market.session_ohlc('SPY', '1m', current_date - 60, current_date, segments => 'ETH') ORDER BY bar_at";
+    let before = texts(&client, bars).await?;
+
+    let session = calendar.session(TradeDate::parse(&days[0])?)?.context("a session")?;
+    let late = store::session_trades(&mut Chance::new(73), &session, 2, false).slice(0..2);
+    insert(&client, id, &late.iter().collect::<Vec<_>>()).await?;
+    assert_eq!(texts(&client, bars).await?, before, "a late row");
+    client.batch_execute("CALL market.maintain()").await?;
+    assert_eq!(texts(&client, bars).await?, before, "after its seal");
+    let letters = "SELECT reason, count(*) FROM market.dead_letters GROUP BY 1";
+    assert_eq!(texts(&client, letters).await?, ["retention dropped the trades of its session|2"]);
+    let refused = market::block::encode_session(&late)?;
+    let put_late = client.query("SELECT market.put_trades($1, $2)", &[&id, &refused]).await;
+    assert_eq!(state(put_late)?, "55000");
+
+    // the same seed makes the same trades
+    let all = two_hundred(&mut Chance::new(71), &session);
+    assert_eq!(put(&client, id, &all).await?.added, 200);
+    assert_eq!(store::view(&client, "SPY").await?, view);
+    assert_eq!(texts(&client, bars).await?, before);
+    assert_eq!(store::verify(&client, "SPY").await?, Vec::<String>::new());
+    let revisions = "SELECT max(revision), bool_or(trades_dropped_at IS NOT NULL) FROM market.session_bars";
+    assert_eq!(one(&client, revisions).await?, "0|f");
+    Ok(())
+}
+
+#[tokio::test]
+async fn emptied_months_are_dropped_only_when_no_snapshot_sees_them() -> Result<()> {
+    let database = cluster::database("months").await?;
+    let (client, reader) = (database.client().await?, database.client().await?);
+    let old: Vec<String> = ["2025-11-24", "2025-11-25"].map(str::to_owned).to_vec();
+    filled(&client, "SPY", &old).await?;
+    client.batch_execute("CALL market.maintain()").await?;
+    client.batch_execute("SELECT market.set_policy('retention', keep_sessions => 20)").await?;
+    let all = "SELECT count(*) FROM market.trades WHERE symbol = 'SPY'";
+    reader.batch_execute("BEGIN ISOLATION LEVEL REPEATABLE READ").await?;
+    assert_eq!(one(&reader, all).await?, "400");
+    client.batch_execute("CALL market.maintain()").await?;
+    assert_eq!(one(&client, all).await?, "0");
+    assert_eq!(one(&reader, all).await?, "400");
+    let month = "SELECT count(*) FROM market.partition_status WHERE partition = 'trade_blocks_202511'";
+    assert_eq!(one(&client, month).await?, "1");
+    reader.batch_execute("COMMIT").await?;
+    let mut left = String::new();
+    for _ in 0..300 {
+        client.batch_execute("CALL market.maintain()").await?;
+        left = one(&client, month).await?;
+        if left == "0" {
+            break;
+        }
+        tokio::time::sleep(std::time::Duration::from_millis(100)).await;
+    }
+    assert_eq!(left, "0", "the month goes when nobody sees its rows");
+    assert_eq!(one(&client, "SELECT count(*) FROM market.partition_status WHERE parent = 'bar_blocks' AND partition = 'bar_blocks_2025'").await?, "1", "bars stay");
+    let coming = "SELECT count(*) FROM market.partition_status WHERE parent = 'trade_blocks' AND from_date >= date_trunc('month', now() AT TIME ZONE 'UTC')::date";
+    assert_eq!(one(&client, coming).await?, "3", "this month and the next two");
+    assert_eq!(one(&client, "SELECT count(*) FROM market.partition_plan()").await?, "0");
+    Ok(())
+}
