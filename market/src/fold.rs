@@ -158,6 +158,7 @@ pub(crate) struct Stretch {
 pub(crate) fn stretches(session: &Session<'_>) -> Vec<Stretch> {
     let mut cuts: Vec<Nanos> = session.spans.iter().flat_map(|span| [span.open, span.close]).collect();
     cuts.extend([session.from, session.till, session.open_auction_from, session.close_auction_until]);
+    cuts.extend([session.break_auction.0, session.break_auction.1]);
     cuts.sort_unstable();
     cuts.dedup();
     let mut from = i64::MIN;

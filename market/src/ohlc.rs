@@ -120,6 +120,11 @@ impl OhlcRequest {
                 wanted.plain.end = wanted.plain.end.max(session.close_auction_until);
                 wanted.flagged.end = wanted.flagged.end.max(all.end);
             }
+            let (pause, until) = session.break_auction;
+            if pause < until && self.range.start < pause && pause.saturating_sub(width) < wanted.plain.end {
+                wanted.plain.end = wanted.plain.end.max(until);
+                wanted.flagged.end = wanted.flagged.end.max(until);
+            }
         }
         wanted
     }
@@ -198,6 +203,7 @@ pub struct SessionFold<'s> {
     run_of: Vec<Option<(Nanos, Nanos)>>,
     pieces: Vec<Piece>,
     opening: Bar,
+    midday: Bar,
     closing: Bar,
 }
 
@@ -229,6 +235,7 @@ impl<'s> SessionFold<'s> {
             run_of,
             pieces: Vec::new(),
             opening: Bar::EMPTY,
+            midday: Bar::EMPTY,
             closing: Bar::EMPTY,
         }
     }
@@ -294,16 +301,24 @@ impl<'s> SessionFold<'s> {
     }
 
     fn push_flagged(&mut self, core: &Core, start: usize, end: Nanos, at: usize) -> (Bar, usize) {
-        let SessionFold { session, stretches, opening, closing, .. } = self;
+        let SessionFold { session, stretches, opening, midday, closing, .. } = self;
         let stretch = stretches.all[at];
         fold::flagged(core, session, start, end, &stretch, |class, price, size, flags| {
-            let bar = if class == Class::Open { &mut *opening } else { &mut *closing };
+            let bar = match class {
+                Class::Open => &mut *opening,
+                Class::Break => &mut *midday,
+                Class::Close | Class::Continuous => &mut *closing,
+            };
             fold::add(bar, price, size, flags, Segment::Rth);
         })
     }
 
     fn auction(&mut self, class: Class) -> &mut Bar {
-        if class == Class::Open { &mut self.opening } else { &mut self.closing }
+        match class {
+            Class::Open => &mut self.opening,
+            Class::Break => &mut self.midday,
+            Class::Close | Class::Continuous => &mut self.closing,
+        }
     }
 
     /// Adds minute bars, in order. See [`OhlcRequest::minutes_suffice`].
@@ -356,13 +371,18 @@ impl<'s> SessionFold<'s> {
     }
 
     /// Puts the opening prints before the first regular piece of the first regular bar, the closing prints behind the last one
-    /// of the last.
+    /// of the last, and those of the call at midday behind the last before the break.
     fn put_auctions(&mut self) {
         let mut regular = self.session.spans.iter().filter(|span| span.segment == Segment::Rth);
         let edges = regular.clone().next().zip(regular.next_back()).map(|(first, last)| (first.open, last.close));
         let Some((open, close)) = edges else { return };
-        for (at, opening) in [(open, true), (close.saturating_sub(1), false)] {
-            let bar = if opening { self.opening } else { self.closing };
+        let pause = self.session.break_auction.0;
+        let places = [
+            (open, true, self.opening),
+            (pause.saturating_sub(1), false, self.midday),
+            (close.saturating_sub(1), false, self.closing),
+        ];
+        for (at, opening, bar) in places {
             let Some(run) = self.runs.iter().copied().find(|run| run.0 <= at && at < run.1) else { continue };
             if bar.is_empty() {
                 continue;

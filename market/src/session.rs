@@ -159,6 +159,9 @@ pub struct Session<'a> {
     pub close_auction_until: Nanos,
     /// Unflagged prints in `[this, open of RTH)` are the opening auction's; equals the open where none is declared.
     pub open_auction_from: Nanos,
+    /// From the first break of `RTH` to the second of these, prints are of the call that ended the morning; equal where none
+    /// is declared.
+    pub break_auction: (Nanos, Nanos),
 }
 
 /// Where a print belongs when its segment is not the one the clock says.
@@ -174,6 +177,8 @@ pub enum Class {
     Open = 1,
     /// A closing print after the regular hours: part of their last bar.
     Close = 2,
+    /// A print of the call that ends the morning, a moment into the break: last in the bar before the break.
+    Break = 3,
 }
 
 impl Class {
@@ -183,6 +188,7 @@ impl Class {
             0 => Some(Class::Continuous),
             1 => Some(Class::Open),
             2 => Some(Class::Close),
+            3 => Some(Class::Break),
             _ => None,
         }
     }
@@ -240,6 +246,8 @@ impl<'a> Session<'a> {
             (Segment::Rth, Class::Close)
         } else if ts < open && (flags & AUCTION_OPEN != 0 || ts >= self.open_auction_from) {
             (Segment::Rth, Class::Open)
+        } else if self.break_auction.0 <= ts && ts < self.break_auction.1 {
+            (Segment::Rth, Class::Break)
         } else {
             (clock, Class::Continuous)
         }

@@ -214,6 +214,7 @@ fn bars_by_the_book(
                 market::Class::Open => (regular[0].open, 0),
                 market::Class::Continuous => (trade.ts, 1),
                 market::Class::Close => (regular[regular.len() - 1].close - 1, 2),
+                market::Class::Break => (session.break_auction.0 - 1, 2),
             };
             if inside(at) {
                 rows.push((at, order, i, segment, trade));

@@ -4,7 +4,8 @@
 
 use chrono::DateTime;
 use chrono_tz::Tz;
-use market::{Calendar, Segment, Segments, Session, TradeDate};
+use market::block::Core;
+use market::{Calendar, Class, Segment, Segments, Session, SessionFold, Timeframe, Trade, TradeDate, Trades};
 
 fn date(text: &str) -> TradeDate {
     TradeDate::parse(text).unwrap()
@@ -161,5 +162,69 @@ fn late_opens_half_days_and_lunch_breaks() {
         ("XNSE", "2024-01-22", "consecration in Ayodhya"),
     ] {
         assert_eq!(Calendar::builtin(id).unwrap().closure(date(day)), Ok(Some(reason)), "{id} {day}");
+    }
+}
+
+/// The exchange's FAQ: there are two opening and two closing auctions each day; the call at midday prints at 11:30:00 and after.
+#[test]
+fn tokyos_midday_call_is_in_the_last_bar_of_the_morning() {
+    let calendar = Calendar::builtin("XTKS").unwrap();
+    let session = calendar.session(date("2025-03-05")).unwrap().unwrap();
+    let noon = 1_741_143_600_000_000_000; // 12:00 in Tokyo
+    let at = |minutes: i64, seconds: i64| noon + (minutes * 60 + seconds) * 1_000_000_000;
+    let place = |ts| session.place(ts, 0);
+    assert_eq!(place(at(-30, -1)), (Segment::Rth, Class::Continuous));
+    assert_eq!(place(at(-30, 0)), (Segment::Rth, Class::Break));
+    assert_eq!(place(at(-25, -1)), (Segment::Rth, Class::Break));
+    assert_eq!(place(at(-25, 0)), (Segment::Off, Class::Continuous));
+    assert_eq!(place(at(30, 0)), (Segment::Rth, Class::Continuous)); // the second opening call
+    assert_eq!(place(at(210, 4)), (Segment::Rth, Class::Close)); // 15:30:04
+    // Three prints: before the call, the call, the afternoon's first.
+    let trades: Trades = [(at(-30, -5), 100), (at(-30, 0), 90), (at(30, 0), 95)]
+        .map(|(ts, price)| Trade { ts, price, size: 1, ..Trade::default() })
+        .into_iter()
+        .collect();
+    let mut page = Core::new();
+    page.set(&trades, 0..trades.len());
+    let bars = |timeframe: &str| {
+        let mut fold = SessionFold::new(&session, Timeframe::parse(timeframe).unwrap(), Segments::RTH);
+        fold.push_core(&page);
+        let mut bars = Vec::new();
+        fold.finish(&mut bars);
+        bars.iter()
+            .map(|b| ((b.open_at - noon) / 60_000_000_000, b.bar.low, b.bar.close, b.bar.trades))
+            .collect::<Vec<_>>()
+    };
+    assert_eq!(bars("1m"), [(-31, 90, 90, 2), (30, 95, 95, 1)]);
+    assert_eq!(bars("1h"), [(-60, 90, 90, 2), (30, 95, 95, 1)]);
+    assert_eq!(bars("1d"), [(-180, 90, 95, 3)]);
+    // Until November 2011 the morning ended at 11:00; a half day has no break and so no such call.
+    let before = calendar.session(date("2011-11-18")).unwrap().unwrap();
+    assert_eq!(before.place(1_321_581_602_000_000_000, 0), (Segment::Rth, Class::Break)); // 11:00:02
+    let half = calendar.session(date("2009-01-05")).unwrap().unwrap();
+    assert_eq!(half.place(1_231_120_802_000_000_000, 0), (Segment::Rth, Class::Close)); // 11:00:02
+}
+
+/// HKEX news of 2007-10-31, 2008-05-19 and 2009-03-12; its page on the auction of 2016; Guotai Junan on half days.
+#[test]
+fn hong_kongs_auctions_came_went_and_came_back() {
+    let calendar = Calendar::builtin("XHKG").unwrap();
+    let zone: Tz = "Asia/Hong_Kong".parse().unwrap();
+    let wall = |ts| DateTime::from_timestamp_nanos(ts).with_timezone(&zone).format("%H:%M").to_string();
+    for (day, open_auction_from, close_auction_until) in [
+        ("2002-03-22", "10:00", "16:00"),
+        ("2002-03-25", "09:30", "16:00"),
+        ("2008-05-23", "09:30", "16:00"),
+        ("2008-05-26", "09:30", "16:10"),
+        ("2008-12-24", "09:30", "12:40"),
+        ("2009-03-20", "09:30", "16:10"),
+        ("2009-03-23", "09:30", "16:00"),
+        ("2016-07-22", "09:00", "16:00"),
+        ("2016-07-25", "09:00", "16:10"),
+        ("2024-12-24", "09:00", "12:10"),
+    ] {
+        let session = calendar.session(date(day)).unwrap().unwrap();
+        let auctions = (wall(session.open_auction_from), wall(session.close_auction_until));
+        assert_eq!(auctions, (open_auction_from.into(), close_auction_until.into()), "{day}");
     }
 }

@@ -104,6 +104,16 @@ fn check_session(session: &Session<'_>) {
         assert!(session.from <= session.open_auction_from && session.open_auction_from <= open, "{session:?}");
         assert!(close <= session.close_auction_until && session.close_auction_until <= session.till, "{session:?}");
     }
+    let (pause, until) = session.break_auction;
+    assert!(session.from <= pause && pause <= until && until <= session.till, "{session:?}");
+    if pause < until {
+        assert_eq!(session.segment_at(pause - 1), Segment::Rth, "{session:?}");
+        assert_eq!(
+            (session.segment_at(pause), session.segment_at(until - 1)),
+            (Segment::Off, Segment::Off),
+            "{session:?}"
+        );
+    }
     // The runs of everything are the storage window itself.
     let whole: i64 = session.runs(Segments::ALL).map(|(open, close)| close - open).sum();
     assert_eq!(whole, session.till - session.from, "{session:?}");

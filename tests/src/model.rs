@@ -64,6 +64,10 @@ fn place(session: &Session<'_>, t: &Trade) -> (Segment, i64, Turn) {
         (Segment::Rth, last.close - 1, (last.close, 0, t.ts, t.seq, t.sub))
     } else if t.ts < first.open && (t.flags & AUCTION_OPEN != 0 || t.ts >= session.open_auction_from) {
         (Segment::Rth, first.open, (first.open, 0, t.ts, t.seq, t.sub))
+    } else if session.break_auction.0 <= t.ts && t.ts < session.break_auction.1 {
+        // the call that ended the morning
+        let pause = session.break_auction.0;
+        (Segment::Rth, pause - 1, (pause, 0, t.ts, t.seq, t.sub))
     } else {
         own
     }

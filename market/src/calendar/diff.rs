@@ -69,6 +69,7 @@ fn same_trading(old: &Session<'_>, new: &Session<'_>) -> bool {
         && old.clearing_date == new.clearing_date
         && old.restart_at_segments == new.restart_at_segments
         && (old.open_auction_from, old.close_auction_until) == (new.open_auction_from, new.close_auction_until)
+        && old.break_auction == new.break_auction
 }
 
 #[cfg(test)]

@@ -35,6 +35,7 @@ pub(crate) struct Day {
     pub irregular: bool,
     pub open_auction_from: Nanos,
     pub close_auction_until: Nanos,
+    pub break_auction: (Nanos, Nanos),
 }
 
 /// One session before it has neighbours.
@@ -43,6 +44,7 @@ pub(crate) struct Draft {
     pub spans: Vec<Span>,
     pub open_auction_from: Nanos,
     pub close_auction_until: Nanos,
+    pub break_auction: (Nanos, Nanos),
     pub roll: Option<Nanos>,
     pub clears_next: bool,
     /// Indices of the specials that made it.
@@ -90,6 +92,7 @@ struct Cut {
     spans: Vec<(Segment, Minutes, Minutes)>,
     open_auction_from: Option<Minutes>,
     close_auction_until: Option<Minutes>,
+    break_auction: Option<(Minutes, Minutes)>,
 }
 
 impl<'s> Planner<'s> {
@@ -171,6 +174,9 @@ impl<'s> Planner<'s> {
             close_auction_until: close.map_or(nowhere, |span| {
                 close_auction.map_or(span.close, |t| self.wall.instant(date, t).max(span.close))
             }),
+            break_auction: cut
+                .break_auction
+                .map_or((nowhere, nowhere), |(from, to)| (self.wall.instant(date, from), self.wall.instant(date, to))),
             roll: roll.map(|time| self.wall.instant(date, time)),
             clears_next: specials.iter().any(|index| self.spec.specials[*index as usize].clears_next),
             date,
@@ -273,6 +279,7 @@ impl Windows {
             (&mut self.eth, &special.eth),
             (&mut self.open_auction, &special.open_auction),
             (&mut self.close_auction, &special.close_auction),
+            (&mut self.break_auction, &special.break_auction),
         ];
         for (window, change) in whole {
             if change.is_some() {
@@ -306,7 +313,18 @@ impl Cut {
             }
             _ => None,
         };
-        Ok(Cut { spans, open_auction_from, close_auction_until })
+        // A half day has no break, and so no call before it.
+        let pause = regular().next().zip(regular().nth(1)).map(|(morning, afternoon)| (morning.2, afternoon.1));
+        let break_auction = match (window(&windows.break_auction), pause) {
+            (Some((from, to)), Some((close, open))) if from == close && to <= open && free(from, to) => {
+                Some((from, to))
+            }
+            (Some(_), Some(_)) => {
+                return Err("break_auction begins at the first break of RTH, and nothing else trades in it".into());
+            }
+            _ => None,
+        };
+        Ok(Cut { spans, open_auction_from, close_auction_until, break_auction })
     }
 
     fn truncate(&mut self, end: Minutes) {
@@ -315,6 +333,7 @@ impl Cut {
             *close = (*close).min(end);
         }
         self.close_auction_until = self.close_auction_until.filter(|until| *until <= end);
+        self.break_auction = self.break_auction.filter(|(_, until)| *until <= end);
     }
 }
 
@@ -383,6 +402,7 @@ impl Grid {
                 irregular: draft.irregular,
                 open_auction_from: draft.open_auction_from,
                 close_auction_until: draft.close_auction_until,
+                break_auction: draft.break_auction,
             });
             grid.dates.push(date);
             grid.spans.extend_from_slice(&draft.spans);

@@ -330,6 +330,7 @@ impl Calendar {
             restart_at_segments: self.inner.spec.restart_at_segments,
             close_auction_until: day.close_auction_until,
             open_auction_from: day.open_auction_from,
+            break_auction: day.break_auction,
         }
     }
 

@@ -94,6 +94,7 @@ pub(crate) struct Windows {
     pub eth: Option<Vec<(Minutes, Minutes)>>,
     pub open_auction: Option<Vec<(Minutes, Minutes)>>,
     pub close_auction: Option<Vec<(Minutes, Minutes)>>,
+    pub break_auction: Option<Vec<(Minutes, Minutes)>>,
 }
 
 const EARLIEST: TradeDate = TradeDate(-25_567); // 1900-01-01
@@ -254,7 +255,7 @@ impl<'t> File<'t> {
     }
 
     fn hours(&self, node: &Node<'t>, table: &DeTable<'t>) -> Result<Hours> {
-        const KEYS: [&str; 16] = [
+        const KEYS: [&str; 17] = [
             "days",
             "from",
             "to",
@@ -270,6 +271,7 @@ impl<'t> File<'t> {
             "ETH",
             "open_auction",
             "close_auction",
+            "break_auction",
             "class",
         ];
         self.keys(table, &KEYS)?;
@@ -294,6 +296,14 @@ impl<'t> File<'t> {
             windows,
             source: self.optional(table, "source", Self::string)?.unwrap_or_default().to_string(),
         };
+        // A special may take the break away, regular hours may not.
+        let regular = &row.windows.by_segment[Segment::Rth as usize];
+        let breaks = row.windows.eth.is_some() || regular.as_ref().is_some_and(|rth| rth.len() > 1);
+        if let (Some(node), Some([_, ..]), false) =
+            (table.get("break_auction"), row.windows.break_auction.as_deref(), breaks)
+        {
+            return self.at(node, "break_auction needs a break: two windows of RTH");
+        }
         match row.windows.spans() {
             Ok(spans) if spans.is_empty() => self.at(node, "a row of hours needs a window: RTH, or ETH, PRE, POST, ON"),
             Ok(_) => Ok(row),
@@ -302,7 +312,7 @@ impl<'t> File<'t> {
     }
 
     fn special(&self, node: &Node<'t>, table: &DeTable<'t>) -> Result<Special> {
-        const KEYS: [&str; 17] = [
+        const KEYS: [&str; 18] = [
             "name",
             "class",
             "on",
@@ -319,6 +329,7 @@ impl<'t> File<'t> {
             "ETH",
             "open_auction",
             "close_auction",
+            "break_auction",
             "while",
         ];
         self.keys(table, &KEYS)?;
@@ -356,12 +367,18 @@ impl<'t> File<'t> {
             eth: read("ETH")?,
             open_auction: read("open_auction")?,
             close_auction: read("close_auction")?,
+            break_auction: read("break_auction")?,
         };
         let beside = ["ON", "PRE", "POST"].iter().any(|key| table.contains_key(*key));
         if let Some(node) = table.get("ETH").filter(|_| beside) {
             return self.at(node, "ETH is the whole session: beside it only RTH may stand, not ON, PRE or POST");
         }
-        for (key, window) in [("open_auction", &windows.open_auction), ("close_auction", &windows.close_auction)] {
+        let auctions = [
+            ("open_auction", &windows.open_auction),
+            ("close_auction", &windows.close_auction),
+            ("break_auction", &windows.break_auction),
+        ];
+        for (key, window) in auctions {
             if let (Some(node), Some([_, _, ..])) = (table.get(key), window.as_deref()) {
                 return self.at(node, "an auction has one window");
             }

@@ -52,10 +52,12 @@ fn belongs(session: &Session<'_>, segments: Segments, bar: (i64, i64), trade: &T
     if !segments.contains(segment) {
         return None;
     }
-    // an opening print is in the first regular bar and a closing print in the last, whenever they were printed
+    // an opening print is in the first regular bar and a closing print in the last, whenever they were printed; the call at
+    // midday is in the last before the break
     let at = match class {
         Class::Open => session.open(Segments::RTH)?,
         Class::Close => session.close(Segments::RTH)?.saturating_sub(1),
+        Class::Break => session.break_auction.0.saturating_sub(1),
         _ => trade.ts,
     };
     (bar.0 <= at && at < bar.1).then_some((segment, class))
