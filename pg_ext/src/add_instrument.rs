@@ -4,7 +4,7 @@ use crate::error::{OrRaise, raise_with};
 use crate::fmgr::{arg_option, text};
 use crate::spi::{self, Arg, Mode};
 use crate::{instrument, plans, v1};
-use market::{Kind, Product, Symbol};
+use market::{Kind, Product, Symbol, TradeDate};
 use pgrx::pg_sys::{self, Datum, FunctionCallInfo};
 use pgrx::prelude::*;
 
@@ -19,6 +19,7 @@ struct Wanted {
     root: Option<String>,
     currency: Option<String>,
     venue: Option<String>,
+    expiry: Option<TradeDate>,
 }
 
 fn invalid(message: &str, hint: &str) -> ! {
@@ -42,10 +43,12 @@ fn complete(
     }
     let root = parsed.root().map(str::to_owned);
     let product = root.as_deref().or(Some(symbol)).and_then(market::product);
-    let calendar = calendar.or_else(|| product.map(|p| p.calendar.clone())).unwrap_or_else(|| {
+    let calendar = calendar.or_else(|| product.map(|p| p.calendar.clone()));
+    // A share's hours are its venue's: ARCX is another name of XNYS.
+    let calendar = calendar.or_else(|| venue.clone()).unwrap_or_else(|| {
         invalid(
             &format!("\"{symbol}\" needs a calendar: its root is not a known product"),
-            "name one: market.add_instrument('SPY', calendar => 'XNYS'); see market.calendars",
+            "name one, or its venue: market.add_instrument('SPY', calendar => 'XNYS'); see market.calendars",
         )
     });
     let calendar = crate::calendar::newest(&calendar);
@@ -55,7 +58,13 @@ fn complete(
         None if calendar.id().starts_with("24/7") || symbol.contains(['-', '/']) => Kind::Pair,
         None => Kind::Equity,
     };
+    // Not known for months that the product does not have, and beyond what its calendar covers.
+    let expiry = match (&parsed, product) {
+        (Symbol::Future { year, month, .. }, Some(product)) => product.expiry(*year, *month).ok().flatten(),
+        _ => None,
+    };
     let wanted = Wanted {
+        expiry,
         symbol: parsed.to_string(),
         kind: kind.name(),
         calendar: calendar.id().to_owned(),
@@ -64,6 +73,25 @@ fn complete(
         venue: venue.or_else(|| product.map(|p| p.venue.clone())),
     };
     (wanted, product)
+}
+
+/// The root's terms, each from its date, where what the caller says leaves a difference between them.
+fn terms(
+    product: Option<&'static Product>,
+    tick_said: bool,
+    multiplier_said: bool,
+) -> Vec<(Option<TradeDate>, Option<f64>, Option<f64>)> {
+    let mut rows: Vec<(Option<TradeDate>, Option<f64>, Option<f64>)> = Vec::new();
+    for terms in product.into_iter().flat_map(|product| &product.terms) {
+        let row = (terms.from, (!tick_said).then_some(terms.tick_size), (!multiplier_said).then_some(terms.multiplier));
+        if rows.last().is_none_or(|last| (last.1, last.2) != (row.1, row.2)) {
+            rows.push(row);
+        }
+    }
+    if rows.is_empty() {
+        rows.push((None, None, None));
+    }
+    rows
 }
 
 /// Raises if the instrument exists with other terms; `Some(id)` if it exists with these.
@@ -108,9 +136,17 @@ pub unsafe extern "C-unwind" fn add_instrument(fc: FunctionCallInfo) -> Datum {
         c.run(
             Mode::Fresh,
             &INSERT,
-            c"INSERT INTO market.instruments (symbol, kind, calendar, root, currency, venue) VALUES ($1, $2, $3, $4, $5, $6)
+            c"INSERT INTO market.instruments (symbol, kind, calendar, root, currency, venue, expiry) VALUES ($1, $2, $3, $4, $5, $6, $7)
               ON CONFLICT (symbol) DO NOTHING RETURNING id",
-            &[Arg::text(&w.symbol), Arg::text(w.kind), Arg::text(&w.calendar), text_or_null(&w.root), text_or_null(&w.currency), text_or_null(&w.venue)],
+            &[
+                Arg::text(&w.symbol),
+                Arg::text(w.kind),
+                Arg::text(&w.calendar),
+                text_or_null(&w.root),
+                text_or_null(&w.currency),
+                text_or_null(&w.venue),
+                Arg::option(pg_sys::DATEOID, w.expiry.map(|date| Datum::from(crate::time::pg_days(date)))),
+            ],
             &mut |v, _| id = Some(v[0].value() as i32),
         );
         // someone else's transaction added it in between
@@ -121,20 +157,23 @@ pub unsafe extern "C-unwind" fn add_instrument(fc: FunctionCallInfo) -> Datum {
                 "try again",
             )
         };
-        c.execute(
-            Mode::Fresh,
-            &TERMS,
-            c"INSERT INTO market.instrument_terms (instrument_id, tick_size, multiplier)
-              SELECT $1, coalesce($2, $4::numeric), coalesce($3, $5::numeric)
-              WHERE coalesce($2, $4::numeric, $3, $5::numeric) IS NOT NULL ON CONFLICT DO NOTHING",
-            &[
-                Arg::int4(id),
-                Arg::option(pg_sys::NUMERICOID, tick_size),
-                Arg::option(pg_sys::NUMERICOID, multiplier),
-                Arg::option(pg_sys::FLOAT8OID, product.map(|p| crate::fmgr::float8(p.tick_size))),
-                Arg::option(pg_sys::FLOAT8OID, product.map(|p| crate::fmgr::float8(p.multiplier))),
-            ],
-        );
+        for (from, of_tick, of_multiplier) in terms(product, tick_size.is_some(), multiplier.is_some()) {
+            c.execute(
+                Mode::Fresh,
+                &TERMS,
+                c"INSERT INTO market.instrument_terms (instrument_id, from_date, tick_size, multiplier)
+                  SELECT $1, coalesce($6, '-infinity'), coalesce($2, $4::numeric), coalesce($3, $5::numeric)
+                  WHERE coalesce($2, $4::numeric, $3, $5::numeric) IS NOT NULL ON CONFLICT DO NOTHING",
+                &[
+                    Arg::int4(id),
+                    Arg::option(pg_sys::NUMERICOID, tick_size),
+                    Arg::option(pg_sys::NUMERICOID, multiplier),
+                    Arg::option(pg_sys::FLOAT8OID, of_tick.map(crate::fmgr::float8)),
+                    Arg::option(pg_sys::FLOAT8OID, of_multiplier.map(crate::fmgr::float8)),
+                    Arg::option(pg_sys::DATEOID, from.map(|date| Datum::from(crate::time::pg_days(date)))),
+                ],
+            );
+        }
         Datum::from(id)
     })
 }

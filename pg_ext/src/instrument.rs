@@ -5,7 +5,7 @@ use crate::fmgr::{arg_option, text};
 use crate::spi::{self, Arg, Mode};
 use crate::store::{Sharing, lock_calendar};
 use crate::{calendar, plans, time, v1};
-use market::{Calendar, Error, Symbol, TradeDate};
+use market::{Calendar, Error, Roll, Symbol, TradeDate};
 use pgrx::pg_sys::{self, Datum, FunctionCallInfo, Oid};
 use pgrx::prelude::*;
 use std::cell::{Cell, RefCell};
@@ -58,7 +58,7 @@ thread_local! {
     static GENERATION: Cell<u64> = const { Cell::new(0) };
     static REGISTERED: Cell<bool> = const { Cell::new(false) };
 }
-plans!(BY_SYMBOL, BY_ID, SYMBOLS, RELATIONS, FRONT);
+plans!(BY_SYMBOL, BY_ID, SYMBOLS, RELATIONS, BY_VOLUME, BY_OPEN_INTEREST, FRONT);
 
 #[pg_guard]
 unsafe extern "C-unwind" fn forget(_argument: Datum, relation: Oid) {
@@ -178,7 +178,8 @@ pub fn by_id(id: i32) -> Instrument {
 }
 
 /// The instrument of a symbol as a reader writes it: its own, another name of it, `ESZ5` for the year nearest to `near`, or
-/// `ES.c.0` for the contract that is first by expiry at `near`. Raises 42704 with a near match.
+/// `ES.c.0` for the contract that is first by expiry at `near`, `ES.v.0` and `ES.n.0` by volume and open interest of the
+/// session before. Raises 42704 with a near match.
 pub fn by_symbol(symbol: &str, near: TradeDate) -> Instrument {
     if let Some(found) = exact(symbol) {
         return found.seen();
@@ -189,16 +190,17 @@ pub fn by_symbol(symbol: &str, near: TradeDate) -> Instrument {
                 return found.seen();
             }
         }
-        Symbol::Continuous { root, rule: market::Roll::Calendar, rank } => {
-            if let Some(found) = front(&root, rank, near) {
-                return found.seen();
+        Symbol::Continuous { root, rule, rank } => {
+            let found = match rule {
+                Roll::Calendar => front(&root, rank, near),
+                Roll::Volume => ranked(&BY_VOLUME, VOLUME, &root, rank, near),
+                Roll::OpenInterest => ranked(&BY_OPEN_INTEREST, OPEN_INTEREST, &root, rank, near),
+            };
+            match found {
+                Some(found) => return found.seen(),
+                None => no_contract(symbol, &root, rule, near),
             }
         }
-        Symbol::Continuous { rule, .. } => raise_with(
-            PgSqlErrorCode::ERRCODE_FEATURE_NOT_SUPPORTED,
-            &format!("the roll rule \"{}\" of \"{symbol}\" is not supported yet", rule.letter()),
-            "use c (by the calendar), as in ES.c.0, or name the contract",
-        ),
         Symbol::Plain(_) => {}
     }
     let symbols = all_symbols();
@@ -246,23 +248,87 @@ fn all_symbols() -> Vec<String> {
     symbols
 }
 
-/// The contract of a root that is `rank`-th by delivery month among those not yet past theirs at `near`.
+/// The contract of a root that is `rank`-th by expiry among those that still trade at `near`. One whose expiry is not known
+/// trades until the end of its delivery month.
 fn front(root: &str, rank: u32, near: TradeDate) -> Option<Row> {
-    let mut contracts: Vec<(i32, u32, String)> = Vec::new();
+    let mut contracts: Vec<(TradeDate, String)> = Vec::new();
     spi::connect(|c| {
-        let sql = c"SELECT symbol FROM market.instruments WHERE root = $1 AND kind = 'future'";
-        c.run(Mode::SameSnapshot, &FRONT, sql, &[Arg::text(root)], &mut |v, _| {
+        let sql = c"SELECT symbol, expiry FROM market.instruments WHERE root = $1 AND kind = 'future'";
+        c.run(Mode::SameSnapshot, &FRONT, sql, &[Arg::text(root)], &mut |v, null| {
             // SAFETY: the column is text and NOT NULL.
             let symbol = unsafe { text(v[0]) };
-            if let Ok(Symbol::Future { month, year, .. }) = Symbol::parse(&symbol, near) {
-                contracts.push((year, month, symbol));
-            }
+            let expiry = match null[1] {
+                false => Some(time::trade_date(v[1].value() as i32)),
+                true => match Symbol::parse(&symbol, near) {
+                    Ok(Symbol::Future { month, year, .. }) => end_of_month(year, month),
+                    _ => None,
+                },
+            };
+            contracts.extend(expiry.filter(|expiry| *expiry >= near).map(|expiry| (expiry, symbol)));
         });
     });
     contracts.sort();
-    let now = near.year_month();
-    let symbol = contracts.into_iter().filter(|(y, m, _)| (*y, *m) >= now).nth(rank as usize)?.2;
+    let symbol = contracts.into_iter().nth(rank as usize)?.1;
     exact(&symbol)
+}
+
+fn end_of_month(year: i32, month: u32) -> Option<TradeDate> {
+    let next = if month == 12 { (year + 1, 1) } else { (year, month + 1) };
+    TradeDate::from_ymd(next.0, next.1, 1).ok().map(|first| first.plus(-1))
+}
+
+// Both rank by the last session before the asked one that any contract of the root has values of, so that the answer is
+// known when that session opens and does not change while it trades.
+const VOLUME: &std::ffi::CStr = c"SELECT i.symbol
+    FROM market.instruments AS i JOIN market.session_bars AS b ON b.instrument_id = i.id
+    WHERE i.root = $1 AND i.kind = 'future' AND (i.expiry IS NULL OR i.expiry >= $2)
+      AND b.trade_date = (SELECT pg_catalog.max(p.trade_date) FROM market.session_bars AS p JOIN market.instruments AS o ON o.id = p.instrument_id
+                          WHERE o.root = $1 AND o.kind = 'future' AND p.trade_date < $2)
+    GROUP BY i.symbol, i.expiry ORDER BY pg_catalog.sum(b.volume) DESC, i.expiry, i.symbol OFFSET $3 LIMIT 1";
+const OPEN_INTEREST: &std::ffi::CStr = c"SELECT l.symbol
+    FROM (SELECT DISTINCT ON (i.symbol) i.symbol, i.expiry, s.value
+          FROM market.instruments AS i JOIN market.session_stats AS s ON s.instrument_id = i.id AND s.kind = 'open_interest'
+          WHERE i.root = $1 AND i.kind = 'future' AND (i.expiry IS NULL OR i.expiry >= $2)
+            AND s.trade_date = (SELECT pg_catalog.max(p.trade_date) FROM market.session_stats AS p JOIN market.instruments AS o ON o.id = p.instrument_id
+                                WHERE o.root = $1 AND o.kind = 'future' AND p.kind = 'open_interest' AND p.trade_date < $2)
+          ORDER BY i.symbol, s.known_at DESC) AS l
+    ORDER BY l.value DESC, l.expiry, l.symbol OFFSET $3 LIMIT 1";
+
+/// The contract of a root that is `rank`-th by what a query says of the session before `near`.
+fn ranked(
+    cell: &'static spi::PlanCell,
+    sql: &'static std::ffi::CStr,
+    root: &str,
+    rank: u32,
+    near: TradeDate,
+) -> Option<Row> {
+    let mut symbol = None;
+    spi::connect(|c| {
+        let args = [Arg::text(root), Arg::date(time::pg_days(near)), Arg::int8(i64::from(rank))];
+        c.run(Mode::SameSnapshot, cell, sql, &args, &mut |v, _| {
+            // SAFETY: the column is text and NOT NULL.
+            symbol = Some(unsafe { text(v[0]) });
+        });
+    });
+    exact(&symbol?)
+}
+
+/// Raises 42704: which rule found no contract, and what it needs.
+fn no_contract(symbol: &str, root: &str, rule: Roll, near: TradeDate) -> ! {
+    let (by, hint) = match rule {
+        Roll::Calendar => ("expiry", "add its contracts with market.add_instrument()"),
+        Roll::Volume => {
+            ("the volume of the session before", "it needs sealed sessions: see market.seal() and market.session_bars")
+        }
+        Roll::OpenInterest => {
+            ("the open interest of the session before", "it needs rows of kind open_interest in market.session_stats")
+        }
+    };
+    raise_with(
+        PgSqlErrorCode::ERRCODE_UNDEFINED_OBJECT,
+        &format!("no contract of {root} is \"{symbol}\" on {near}, by {by}"),
+        hint,
+    )
 }
 
 /// Today in UTC: what "nearest" means when the question has no date.

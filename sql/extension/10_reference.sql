@@ -45,7 +45,7 @@ CREATE TRIGGER invalidate AFTER INSERT OR UPDATE OR DELETE OR TRUNCATE ON market
 
 CREATE FUNCTION market.instrument_id(symbol text, at date DEFAULT NULL) RETURNS int4
 LANGUAGE c STABLE PARALLEL SAFE COST 100 AS 'MODULE_PATHNAME', 'instrument_id';
-COMMENT ON FUNCTION market.instrument_id(text, date) IS 'Instrument of a symbol: its own, another name of it, ESZ5 (the year nearest to the date) or ES.c.0 (the first contract by delivery month). 42704 for an unknown one.';
+COMMENT ON FUNCTION market.instrument_id(text, date) IS 'Instrument of a symbol: its own, another name of it, ESZ5 (the year nearest to the date), ES.c.0 (the first contract by expiry), ES.v.0 and ES.n.0 (the first by volume and by open interest of the session before the date). 42704 for an unknown one.';
 
 -- Known roots bring calendar, tick size, multiplier, currency and venue; what the caller names wins.
 CREATE FUNCTION market.add_instrument(
@@ -53,7 +53,17 @@ CREATE FUNCTION market.add_instrument(
   currency text DEFAULT NULL, venue text DEFAULT NULL, kind text DEFAULT NULL
 ) RETURNS int4
 LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'add_instrument';
-COMMENT ON FUNCTION market.add_instrument(text, text, numeric, numeric, text, text, text) IS 'Adds an instrument and returns its id; a contract of a known root (ESZ25) needs only its symbol. Adding it again with the same terms returns the same id.';
+COMMENT ON FUNCTION market.add_instrument(text, text, numeric, numeric, text, text, text) IS 'Adds an instrument and returns its id; a contract of a known root (ESZ25) needs only its symbol and gets its expiry and the terms of its root by date; a share needs its calendar or its venue. Adding it again with the same terms returns the same id.';
+
+CREATE FUNCTION market.instrument_terms_at(symbol text, at date DEFAULT CURRENT_DATE)
+RETURNS TABLE (tick_size numeric, multiplier numeric, from_date date)
+LANGUAGE sql STABLE PARALLEL SAFE ROWS 1 AS $$
+  SELECT t.tick_size, t.multiplier, t.from_date
+  FROM market.instrument_terms AS t
+  WHERE t.instrument_id OPERATOR(pg_catalog.=) market.instrument_id(symbol, at) AND t.from_date OPERATOR(pg_catalog.<=) at
+  ORDER BY t.from_date DESC LIMIT 1
+$$;
+COMMENT ON FUNCTION market.instrument_terms_at(text, date) IS 'Tick size and multiplier of a symbol on a date, and since when they hold.';
 
 SELECT pg_catalog.pg_extension_config_dump('market.instruments', '');
 SELECT pg_catalog.pg_extension_config_dump('market.instruments_id_seq', '');
