@@ -121,6 +121,10 @@ impl SessionTable {
                 return Err(error(number, format!("{} cells under {} columns", cells.len(), names.len())));
             }
             let date = TradeDate::parse(cells[session]).map_err(|e| error(number, format!("{e}; {}", e.hint())))?;
+            // What a calendar file may cover; one stray date would make a table of thousands of years.
+            if !(1900..2200).contains(&date.year_month().0) {
+                return Err(error(number, format!("{date} does not lie between 1900 and 2200")));
+            }
             let mut row: Row = [None; 6];
             for (at, column) in &at {
                 row[*column as usize] = match cells[*at] {
@@ -283,6 +287,7 @@ mod tests {
             ("session,open,close\n", 2, "no session"),
             ("session,open,close\n2024-01-02,09:30\n", 2, "2 cells under 3"),
             ("session,open,close\n2024-13-02,09:30,16:00\n", 2, "2024-13-02"),
+            ("session,open,close\n0204-01-02,09:30,16:00\n", 2, "between 1900"),
             ("session,open,close\n2024-01-02,9:30,16:00\n", 2, "\"9:30\""),
             ("session,open,close\n2024-01-02,,16:00\n", 2, "needs an open"),
             ("session,open,close\n2024-01-02,16:00,09:30\n", 2, "before it opens"),
