@@ -1,4 +1,4 @@
-//! `cargo xtask docs`: docs/sql.md from the catalog, and the outputs in README and docs/ from what the examples print.
+//! `cargo xtask docs`: docs/calendars from the calendars, docs/sql.md from the catalog, and the outputs in README and docs/ from what the examples print.
 
 use crate::pg;
 use crate::test::step;
@@ -8,8 +8,17 @@ use xtask::prefix::Install;
 use xtask::server::{Durability, Server};
 use xtask::workspace;
 
-/// Writes both, from a throwaway server with the extension as it is now.
+/// Writes a page and a picture for every calendar, and the table of all. The test that finds stale ones writes them.
+pub fn calendars() -> Result<()> {
+    step("docs/calendars");
+    let mut pages = pg::cargo();
+    pages.args(["test", "-p", "market", "--test", "calendar_pages", "every_calendar_has_its_page"]);
+    pg::check(pages.env("BELLWETHER_UPDATE_DOCS", "1"), "the pages of the calendars cannot be written")
+}
+
+/// Writes all of it; the catalog and the examples are those of a throwaway server with the extension as it is now.
 pub fn run() -> Result<()> {
+    calendars()?;
     pg::build_all()?;
     let server = Server::at(&Server::directory(&format!("docs-{}", std::process::id())))?;
     server.install(&Install::built()?)?;

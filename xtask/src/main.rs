@@ -34,8 +34,12 @@ enum Task {
     Ci,
     /// Load and query the same trades here and on DuckDB, polars and ClickHouse, and compare
     Bench(bench::Options),
-    /// Write docs/sql.md from the catalog and the examples' outputs into README and docs/
-    Docs,
+    /// Write docs/calendars, docs/sql.md from the catalog, and the examples' outputs into README and docs/
+    Docs {
+        /// Only docs/calendars, the pages of the calendars, which need no server
+        #[arg(long)]
+        calendars: bool,
+    },
     /// A private PostgreSQL with the extension: start, stop, psql, url, status
     Pg {
         #[command(subcommand)]
@@ -60,7 +64,8 @@ fn run(task: Task) -> Result<ExitCode> {
         Task::Test { arguments } => test::run(&arguments)?,
         Task::Ci => test::ci()?,
         Task::Bench(options) => return bench::run(&options),
-        Task::Docs => docs::run()?,
+        Task::Docs { calendars: true } => docs::calendars()?,
+        Task::Docs { calendars: false } => docs::run()?,
         Task::Pg { action } => return pg::run(action),
     }
     Ok(ExitCode::SUCCESS)
