@@ -1,7 +1,7 @@
 //! Which bar an instant belongs to.
 
 use crate::calendar::{Calendar, Cursor};
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::session::{Segments, Session};
 use crate::time::{Nanos, TradeDate};
 use crate::timeframe::Timeframe;
@@ -145,14 +145,97 @@ impl<'c> BucketCursor<'c> {
         }
         let calendar = self.cursor.calendar();
         let dates = group_of(calendar, self.timeframe, date)?;
-        let mut bucket: Option<Bucket> = None;
-        for session in calendar.sessions(dates.0, dates.1)? {
-            if let Some((open, close)) = session.open(self.segments).zip(session.close(self.segments)) {
-                bucket.get_or_insert(Bucket { trade_date: dates.0, open, close }).close = close;
-            }
-        }
+        let bucket = bucket_of(calendar, dates, self.segments)?;
         self.group = Some(Group { dates, bucket });
         Ok(bucket)
+    }
+}
+
+/// The bucket of a group of trade dates: from the first session that has the segments to the last; `None` if none has.
+///
+/// # Errors
+/// `OutOfBounds` beyond the calendar's known range.
+pub(crate) fn bucket_of(
+    calendar: &Calendar,
+    dates: (TradeDate, TradeDate),
+    segments: Segments,
+) -> Result<Option<Bucket>> {
+    let mut bucket: Option<Bucket> = None;
+    for session in calendar.sessions(dates.0, dates.1)? {
+        if let Some((open, close)) = session.open(segments).zip(session.close(segments)) {
+            bucket.get_or_insert(Bucket { trade_date: dates.0, open, close }).close = close;
+        }
+    }
+    Ok(bucket)
+}
+
+/// What a day is to the bars of whole days, and to the longer ones counted in days.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default)]
+pub enum Day {
+    /// A trade date: a holiday session is a day of its own.
+    #[default]
+    Trade,
+    /// A clearing date: a holiday session is part of the business day it clears with, whose name the bar has. Weeks, months,
+    /// quarters and years are those of the clearing dates: what trades on Friday, July 4 may belong to Monday's week.
+    Clearing,
+}
+
+impl Day {
+    /// Reads `trade`, `clearing`.
+    ///
+    /// # Errors
+    /// `Invalid` for anything else.
+    pub fn parse(text: &str) -> Result<Day> {
+        match text.trim().to_ascii_lowercase().as_str() {
+            "trade" => Ok(Day::Trade),
+            "clearing" => Ok(Day::Clearing),
+            _ => Err(Error::invalid("day", text, "trade or clearing")),
+        }
+    }
+
+    /// The first and last trade date of the bar that covers a trade date; see [`group_of`]. By clearing date, a group's
+    /// dates follow each other too, since clearing dates never run backwards.
+    ///
+    /// # Errors
+    /// `OutOfBounds` beyond the calendar's known range.
+    pub fn group_of(
+        self,
+        calendar: &Calendar,
+        timeframe: Timeframe,
+        date: TradeDate,
+    ) -> Result<(TradeDate, TradeDate)> {
+        if self == Day::Trade || timeframe.is_intraday() {
+            return group_of(calendar, timeframe, date);
+        }
+        let cleared = self.label(calendar, date)?;
+        let (first, last) = civil_group(calendar, timeframe, cleared)?;
+        let mut dates: Vec<(TradeDate, TradeDate)> = calendar.clearing(first, last).collect();
+        if let Timeframe::Days(count @ 2..) = timeframe {
+            let count = count as usize;
+            let mut days: Vec<TradeDate> = dates.iter().map(|(_, clears)| *clears).collect();
+            days.dedup();
+            // A date without a session belongs to the group before it.
+            let at = days.partition_point(|day| *day <= cleared).saturating_sub(1);
+            let wanted = days.chunks(count).nth(at / count).unwrap_or_default();
+            dates.retain(|(_, clears)| wanted.binary_search(clears).is_ok());
+        }
+        let known = calendar.known();
+        Ok(match dates.as_slice() {
+            [] => (first.max(known.0), last.min(known.1)),
+            [only] => (only.0, only.0),
+            [first, .., last] => (first.0, last.0),
+        })
+    }
+
+    /// What a bar that begins with this trade date is called.
+    ///
+    /// # Errors
+    /// `OutOfBounds` beyond the calendar's known range.
+    pub fn label(self, calendar: &Calendar, date: TradeDate) -> Result<TradeDate> {
+        match self {
+            Day::Trade => Ok(date),
+            Day::Clearing => Ok(calendar.session(date)?.map_or(date, |session| session.clearing_date)),
+        }
     }
 }
 
@@ -165,22 +248,10 @@ impl<'c> BucketCursor<'c> {
 /// `OutOfBounds` beyond the calendar's known range.
 pub fn group_of(calendar: &Calendar, timeframe: Timeframe, date: TradeDate) -> Result<(TradeDate, TradeDate)> {
     calendar.check(date)?;
-    let civil = date.date();
-    let (year, month) = (civil.year(), civil.month());
-    let months = |first: u32, count: u32| -> Result<(TradeDate, TradeDate)> {
-        let next = if first + count > 12 { (year + 1, 1) } else { (year, first + count) };
-        Ok((TradeDate::from_ymd(year, first, 1)?, TradeDate::from_ymd(next.0, next.1, 1)?.plus(-1)))
-    };
-    let (first, last) = match timeframe {
-        Timeframe::Intraday(_) | Timeframe::Days(0 | 1) => return Ok((date, date)),
-        Timeframe::Week => {
-            let first = date.plus(-(civil.weekday().days_since(calendar.week_start()) as i32));
-            (first, first.plus(6))
-        }
-        Timeframe::Month => months(month, 1)?,
-        Timeframe::Quarter => months((month - 1) / 3 * 3 + 1, 3)?,
-        Timeframe::Year | Timeframe::Days(_) => months(1, 12)?,
-    };
+    let (first, last) = civil_group(calendar, timeframe, date)?;
+    if first == last {
+        return Ok((date, date));
+    }
     let known = calendar.known();
     let (first, last) = (first.max(known.0), last.min(known.1));
     let dates = calendar.dates(first, last);
@@ -197,5 +268,26 @@ pub fn group_of(calendar: &Calendar, timeframe: Timeframe, date: TradeDate) -> R
         [] => Ok((first, last)),
         [only] => Ok((*only, *only)),
         [first, .., last] => Ok((*first, *last)),
+    }
+}
+
+/// The days of the week, month, quarter or year of a date; the year for a run of days, which is counted from its start; the
+/// date itself for a day and less.
+fn civil_group(calendar: &Calendar, timeframe: Timeframe, date: TradeDate) -> Result<(TradeDate, TradeDate)> {
+    let civil = date.date();
+    let (year, month) = (civil.year(), civil.month());
+    let months = |first: u32, count: u32| -> Result<(TradeDate, TradeDate)> {
+        let next = if first + count > 12 { (year + 1, 1) } else { (year, first + count) };
+        Ok((TradeDate::from_ymd(year, first, 1)?, TradeDate::from_ymd(next.0, next.1, 1)?.plus(-1)))
+    };
+    match timeframe {
+        Timeframe::Intraday(_) | Timeframe::Days(0 | 1) => Ok((date, date)),
+        Timeframe::Week => {
+            let first = date.plus(-(civil.weekday().days_since(calendar.week_start()) as i32));
+            Ok((first, first.plus(6)))
+        }
+        Timeframe::Month => months(month, 1),
+        Timeframe::Quarter => months((month - 1) / 3 * 3 + 1, 3),
+        Timeframe::Year | Timeframe::Days(_) => months(1, 12),
     }
 }

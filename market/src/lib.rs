@@ -25,7 +25,7 @@ pub mod trade;
 pub mod when;
 
 pub use bar::{Bar, BarBuilder, KeyedBar};
-pub use bucket::{Bucket, BucketCursor, bucket_at, buckets, group_of};
+pub use bucket::{Bucket, BucketCursor, Day, bucket_at, buckets, group_of};
 pub use calendar::{Calendar, Change, Cursor, Filing};
 pub use correction::{Correction, Corrections};
 pub use digest::{Digest, digest};

@@ -14,7 +14,7 @@
 
 use crate::bar::Bar;
 use crate::block::Core;
-use crate::bucket::{Bucket, bucket_at, buckets, group_of};
+use crate::bucket::{Bucket, Day, bucket_of, buckets};
 use crate::calendar::Calendar;
 use crate::error::{Error, Result};
 use crate::fold::{self, Stretches};
@@ -60,6 +60,8 @@ pub struct OhlcRequest {
     pub segments: Segments,
     /// What to do where there are no trades.
     pub fill: Fill,
+    /// What a day is to bars of days, weeks, months and the like.
+    pub day: Day,
     /// Bars with their open in here, half-open; [`OhlcRequest::EVER`] when sessions are asked for by trade date.
     pub range: Range<Nanos>,
 }
@@ -70,7 +72,7 @@ impl OhlcRequest {
 
     /// All bars of the sessions that are folded, without filling.
     pub fn new(timeframe: Timeframe, segments: Segments) -> OhlcRequest {
-        OhlcRequest { timeframe, segments, fill: Fill::None, range: OhlcRequest::EVER }
+        OhlcRequest { timeframe, segments, fill: Fill::None, day: Day::Trade, range: OhlcRequest::EVER }
     }
 
     /// The trade dates whose sessions must be folded so that every bar of these dates (both included) is whole: for weeks,
@@ -79,12 +81,19 @@ impl OhlcRequest {
     /// # Errors
     /// `OutOfBounds` beyond the calendar's known range.
     pub fn dates(&self, calendar: &Calendar, first: TradeDate, last: TradeDate) -> Result<(TradeDate, TradeDate)> {
+        if !self.groups() {
+            return Ok((first, last));
+        }
+        let group = |date| self.day.group_of(calendar, self.timeframe, date);
+        Ok((group(first)?.0.min(first), group(last)?.1.max(last)))
+    }
+
+    /// Whether a bar may be of several trade dates.
+    pub fn groups(&self) -> bool {
         match self.timeframe {
-            Timeframe::Intraday(_) | Timeframe::Days(0 | 1) => Ok((first, last)),
-            timeframe => Ok((
-                group_of(calendar, timeframe, first)?.0.min(first),
-                group_of(calendar, timeframe, last)?.1.max(last),
-            )),
+            Timeframe::Intraday(_) => false,
+            Timeframe::Days(0 | 1) => self.day == Day::Clearing,
+            _ => true,
         }
     }
 
@@ -150,6 +159,8 @@ impl Wanted {
 /// A bar of an answer.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct SessionBar {
+    /// What it is called: its trade date, or clearing date if days are those; the first one of a bar of several.
+    pub label: TradeDate,
     /// Its trade date; the first one of a bar of several.
     pub trade_date: TradeDate,
     /// Its last trade date.
@@ -359,6 +370,7 @@ impl<'s> SessionFold<'s> {
             match out.get_mut(start..).and_then(<[SessionBar]>::last_mut) {
                 Some(last) if (last.open_at, last.close_at) == piece.bucket => last.bar.append(&piece.bar),
                 _ => out.push(SessionBar {
+                    label: trade_date,
                     trade_date,
                     last_date: trade_date,
                     open_at: piece.bucket.0,
@@ -403,7 +415,8 @@ pub struct Answer<'c> {
     calendar: &'c Calendar,
     request: OhlcRequest,
     previous: Option<i64>,
-    group: Option<(Bucket, SessionBar)>,
+    /// The trade dates of the bar being put together.
+    group: Option<((TradeDate, TradeDate), SessionBar)>,
     bars: Vec<SessionBar>,
     grid: Vec<Bucket>,
 }
@@ -430,8 +443,8 @@ impl<'c> Answer<'c> {
                 let asked = self.request.timeframe.to_string();
                 return Err(Error::invalid("timeframe", asked, "at least 1s where empty bars are filled"));
             }
-            Timeframe::Intraday(_) | Timeframe::Days(0 | 1) => self.add_grid(session, bars),
-            _ => self.add_group(session, bars)?,
+            _ if self.request.groups() => self.add_group(session, bars)?,
+            _ => self.add_grid(session, bars),
         }
         Ok(())
     }
@@ -464,52 +477,68 @@ impl<'c> Answer<'c> {
                 self.emit(SessionBar { bar: settled, ..*bar });
                 continue;
             }
-            self.emit(self.gap(*bucket, bucket.trade_date));
+            self.emit(self.gap(*bucket));
         }
         self.grid = grid;
     }
 
     /// What fills a bucket without trades.
-    fn gap(&self, bucket: Bucket, last_date: TradeDate) -> SessionBar {
+    /// What fills a bucket of one session without trades.
+    fn gap(&self, bucket: Bucket) -> SessionBar {
+        let Bucket { trade_date, open, close } = bucket;
+        self.filled(SessionBar {
+            label: trade_date,
+            trade_date,
+            last_date: trade_date,
+            open_at: open,
+            close_at: close,
+            bar: Bar::EMPTY,
+            filled: true,
+        })
+    }
+
+    /// An empty bar as it is filled.
+    fn filled(&self, empty: SessionBar) -> SessionBar {
         let bar = match (self.request.fill, self.previous) {
             (Fill::Previous, Some(close)) => Bar { priced: 1, trades: 0, ..Bar::flat(close) },
             _ => Bar::EMPTY.settled(),
         };
-        SessionBar {
-            trade_date: bucket.trade_date,
-            last_date,
-            open_at: bucket.open,
-            close_at: bucket.close,
-            bar,
-            filled: true,
-        }
+        SessionBar { bar, filled: true, ..empty }
     }
 
     fn add_group(&mut self, session: &Session<'_>, bars: &[SessionBar]) -> Result<()> {
-        let segments = self.request.segments;
-        let Some(open) = session.open(segments) else { return Ok(()) };
-        let Some(bucket) = bucket_at(self.calendar, self.request.timeframe, open, segments)? else { return Ok(()) };
-        if self.group.is_some_and(|(current, _)| current != bucket) {
+        let OhlcRequest { timeframe, segments, day, .. } = self.request;
+        let date = session.trade_date;
+        if session.open(segments).is_none() {
+            return Ok(());
+        }
+        if self.group.is_some_and(|(dates, _)| !(dates.0..=dates.1).contains(&date)) {
             self.end_group();
         }
-        let empty = SessionBar {
-            trade_date: bucket.trade_date,
-            last_date: session.trade_date,
-            open_at: bucket.open,
-            close_at: bucket.close,
-            bar: Bar::EMPTY,
-            filled: false,
-        };
-        let (_, group) = self.group.get_or_insert((bucket, empty));
-        group.last_date = session.trade_date;
-        for bar in bars {
-            group.bar.append(&bar.bar);
+        if self.group.is_none() {
+            let dates = day.group_of(self.calendar, timeframe, date)?;
+            // The group has this session, so it has a bucket.
+            let Some(bucket) = bucket_of(self.calendar, dates, segments)? else { return Ok(()) };
+            let empty = SessionBar {
+                label: day.label(self.calendar, dates.0)?,
+                trade_date: dates.0,
+                last_date: date,
+                open_at: bucket.open,
+                close_at: bucket.close,
+                bar: Bar::EMPTY,
+                filled: false,
+            };
+            self.group = Some((dates, empty));
+        }
+        if let Some((_, group)) = &mut self.group {
+            group.last_date = date;
+            bars.iter().for_each(|bar| group.bar.append(&bar.bar));
         }
         Ok(())
     }
 
     fn end_group(&mut self) {
-        let Some((bucket, group)) = self.group.take() else { return };
+        let Some((_, group)) = self.group.take() else { return };
         if !group.bar.is_empty() {
             let bar = group.bar.settled();
             if bar.priced > 0 {
@@ -517,7 +546,7 @@ impl<'c> Answer<'c> {
             }
             self.emit(SessionBar { bar, ..group });
         } else if self.request.fill != Fill::None {
-            self.emit(self.gap(bucket, group.last_date));
+            self.emit(self.filled(group));
         }
     }
 

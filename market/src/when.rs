@@ -1,5 +1,6 @@
 //! The range of an answer: trade dates, or instants.
 
+use crate::bucket::Day;
 use crate::calendar::Calendar;
 use crate::error::{Error, Result};
 use crate::ohlc::{Fill, OhlcRequest};
@@ -59,6 +60,7 @@ impl When {
         timeframe: Timeframe,
         segments: Option<Segments>,
         fill: Fill,
+        day: Day,
     ) -> Result<Option<(OhlcRequest, TradeDate, TradeDate)>> {
         let (first, last, range) = match self {
             When::Dates(first, last) => (first, last, OhlcRequest::EVER),
@@ -73,7 +75,7 @@ impl When {
                 (calendar.trade_date(a)?, calendar.trade_date(z - 1)?, first..last)
             }
         };
-        let request = OhlcRequest { timeframe, segments: segments.unwrap_or(calendar.main()), fill, range };
+        let request = OhlcRequest { timeframe, segments: segments.unwrap_or(calendar.main()), fill, day, range };
         let (first, last) = request.dates(calendar, first, last)?;
         Ok(Some((request, first, last)))
     }

@@ -19,7 +19,8 @@ use futures_util::stream;
 use market::block::{self, Core, Header};
 use market::ohlc::{Answer, Fill, OhlcRequest, SessionBar, SessionFold, Wanted};
 use market::{
-    Calendar, LiveRows, Nanos, Segments, Session, Symbol, Timeframe, TradeDate, Trades, When, decode_minutes, money,
+    Calendar, Day, LiveRows, Nanos, Segments, Session, Symbol, Timeframe, TradeDate, Trades, When, decode_minutes,
+    money,
 };
 use std::collections::{BTreeSet, HashMap};
 use std::ops::Range;
@@ -41,6 +42,7 @@ struct Ask {
     timeframe: Timeframe,
     segments: Option<Segments>,
     fill: Fill,
+    day: Day,
     when: When,
 }
 
@@ -69,16 +71,6 @@ impl Ask {
             }
             Some(other) => return Err(invalid(format!("invalid clock \"{other}\""), "use event")),
         }
-        match args.text(8)?.as_deref() {
-            None | Some("trade") => {}
-            Some("clearing") => {
-                return Err(invalid(
-                    "session_ohlc: day => 'clearing' is not supported yet",
-                    "leave it out: days are trade dates",
-                ));
-            }
-            Some(other) => return Err(invalid(format!("invalid day \"{other}\""), "use trade")),
-        }
         let is_date = |at: usize| -> Result<bool> {
             Ok(match args.value(at)? {
                 Some(value) => {
@@ -103,6 +95,7 @@ impl Ask {
             timeframe: Timeframe::parse(&args.required(1, "timeframe")?)?,
             segments: args.text(4)?.map(|text| Segments::parse(&text)).transpose()?,
             fill: args.text(5)?.map_or(Ok(Fill::None), |text| Fill::parse(&text))?,
+            day: args.text(8)?.map_or(Ok(Day::Trade), |text| Day::parse(&text))?,
             when: when.check()?,
         })
     }
@@ -114,7 +107,7 @@ impl Ask {
 
     /// The request of one calendar and its trade dates; `None` if no session can have a bar in the range.
     fn on(&self, calendar: &Calendar) -> Result<Option<(OhlcRequest, TradeDate, TradeDate)>> {
-        Ok(self.when.request(calendar, self.timeframe, self.segments, self.fill)?)
+        Ok(self.when.request(calendar, self.timeframe, self.segments, self.fill, self.day)?)
     }
 }
 
@@ -228,7 +221,7 @@ fn write(all: &[Bars], many: bool, schema: SchemaRef) -> Result<RecordBatch> {
         days.reduce(State::worst).unwrap_or(State::Provisional).text()
     };
     let mut columns: Vec<ArrayRef> = vec![
-        Arc::new(Date32Array::from_iter_values(each().map(|(_, b)| b.trade_date.0))),
+        Arc::new(Date32Array::from_iter_values(each().map(|(_, b)| b.label.0))),
         instant(|b| b.open_at),
         instant(|b| b.close_at),
         price(|b| b.bar.open),
@@ -447,7 +440,7 @@ async fn close_before(
     let before = Box::pin(bars_of(db, instrument, &days, from, first.plus(-1))).await?;
     let Some(day) = before.bars.iter().rev().find(|bar| bar.bar.priced > 0) else { return Ok(None) };
     // the close of the last bar of this width, which a day's need not be: some trades close a bar only if they open it
-    let request = OhlcRequest::new(request.timeframe, request.segments);
+    let request = OhlcRequest { day: request.day, ..OhlcRequest::new(request.timeframe, request.segments) };
     let (from, till) = request.dates(instrument.calendar, day.trade_date, day.trade_date)?;
     let last = Box::pin(bars_of(db, instrument, &request, from, till)).await?;
     Ok(last_close(&last.bars))
@@ -466,7 +459,7 @@ async fn file_bars(market: &Market, ask: &Ask, symbol: &str) -> Result<Bars> {
     let mut states = HashMap::new();
     let mut answer = Answer::new(calendar, request.clone());
     if request.fill == Fill::Previous && first.plus(-LOOK_BACK_DAYS) > calendar.known().0 {
-        let request = OhlcRequest::new(request.timeframe, request.segments);
+        let request = OhlcRequest { day: request.day, ..OhlcRequest::new(request.timeframe, request.segments) };
         let (from, _) = request.dates(calendar, first.plus(-LOOK_BACK_DAYS), first.plus(-LOOK_BACK_DAYS))?;
         let mut before = Answer::new(calendar, request.clone());
         for session in calendar.sessions(from, first.plus(-1))? {

@@ -205,6 +205,15 @@ impl Calendar {
         &dates[from..till]
     }
 
+    /// The sessions whose clearing date lies in `first..=last`: their trade dates and clearing dates, neither of which ever
+    /// run backwards.
+    pub(crate) fn clearing(&self, first: TradeDate, last: TradeDate) -> impl Iterator<Item = (TradeDate, TradeDate)> {
+        let Grid { dates, days, .. } = &self.inner.grid;
+        let from = days.partition_point(|day| day.clearing_date < first);
+        let till = days.partition_point(|day| day.clearing_date <= last).max(from);
+        dates[from..till].iter().copied().zip(days[from..till].iter().map(|day| day.clearing_date))
+    }
+
     /// The trade date `n` sessions after a date (before it, if `n` is negative); for `n = 0` the date itself if it has a
     /// session, else the next that has.
     ///

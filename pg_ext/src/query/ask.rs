@@ -4,7 +4,7 @@ use crate::error::{OrRaise, raise_with};
 use crate::fmgr::{arg, arg_option, arg_text, text};
 use crate::{instrument, time};
 use market::ohlc::{Fill, OhlcRequest};
-use market::{Calendar, Nanos, Segments, Timeframe, TradeDate, When};
+use market::{Calendar, Day, Nanos, Segments, Timeframe, TradeDate, When};
 use pgrx::pg_sys::{self, FunctionCallInfo};
 use pgrx::prelude::*;
 
@@ -13,6 +13,7 @@ pub struct Ask {
     timeframe: Timeframe,
     segments: Option<Segments>,
     fill: Fill,
+    day: Day,
     when: When,
 }
 
@@ -75,11 +76,6 @@ impl Ask {
             Some("recv") => unsupported("clock => 'recv'", "leave it out: bars are by event time"),
             Some(other) => crate::store::invalid(&format!("invalid clock \"{other}\""), "use event"),
         }
-        match optional(8).as_deref() {
-            None | Some("trade") => {}
-            Some("clearing") => unsupported("day => 'clearing'", "leave it out: days are trade dates"),
-            Some(other) => crate::store::invalid(&format!("invalid day \"{other}\""), "use trade"),
-        }
         let (a, z) = (arg(fc, 2).value(), arg(fc, 3).value());
         let when = match ends {
             Ends::Dates => When::Dates(time::trade_date(a as i32), time::trade_date(z as i32)),
@@ -96,6 +92,7 @@ impl Ask {
             timeframe: Timeframe::parse(&arg_text(fc, 1)).or_raise(),
             segments: optional(4).map(|s| Segments::parse(&s).or_raise()),
             fill: optional(5).map_or(Fill::None, |f| Fill::parse(&f).or_raise()),
+            day: optional(8).map_or(Day::Trade, |day| Day::parse(&day).or_raise()),
             when: when.check().or_raise(),
         }
     }
@@ -107,6 +104,6 @@ impl Ask {
 
     /// The request of one calendar and its trade dates; `None` if no session can have a bar in the range.
     pub fn on(&self, calendar: &Calendar) -> Option<(OhlcRequest, TradeDate, TradeDate)> {
-        self.when.request(calendar, self.timeframe, self.segments, self.fill).or_raise()
+        self.when.request(calendar, self.timeframe, self.segments, self.fill, self.day).or_raise()
     }
 }

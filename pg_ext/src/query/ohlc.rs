@@ -347,7 +347,7 @@ fn from_summaries(
         },
     );
     // a row alone is the answer whatever it is; of several each must be what the trades would give
-    let several = request.timeframe != Timeframe::Days(1);
+    let several = request.groups();
     let groups: Vec<&[Row]> = rows.chunk_by(|a, b| a.date == b.date).collect();
     if !exact || groups.iter().any(|g| (several || g.len() > 1) && g.iter().any(|r| !r.mergeable)) {
         return false;
@@ -365,7 +365,15 @@ fn from_summaries(
         for later in &group[1..] {
             bar.append(&later.bar);
         }
-        assembly.add(&[SessionBar { trade_date: date, last_date: date, open_at, close_at, bar, filled: false }]);
+        assembly.add(&[SessionBar {
+            label: date,
+            trade_date: date,
+            last_date: date,
+            open_at,
+            close_at,
+            bar,
+            filled: false,
+        }]);
     }
     true
 }
@@ -446,7 +454,7 @@ fn close_before(
     let before = bars_of(c, instrument, &days, from, first.plus(-1), source);
     let date = before.bars.iter().rev().find(|b| b.bar.priced > 0)?.trade_date;
     // the close of the last bar of this width, which a day's need not be: some trades close a bar only if they open it
-    let request = OhlcRequest::new(request.timeframe, request.segments);
+    let request = OhlcRequest { day: request.day, ..OhlcRequest::new(request.timeframe, request.segments) };
     let (from, till) = request.dates(&instrument.calendar, date, date).or_raise();
     let last = bars_of(c, instrument, &request, from, till, source);
     last.bars.iter().rev().find(|b| b.bar.priced > 0).map(|b| b.bar.close)
@@ -504,7 +512,7 @@ fn put(rows: &mut Rows, found: &Bars, instrument: &Instrument, with_symbol: bool
         };
         let price = |p: i64| (b.bar.priced > 0).then(|| float8(money::to_f64(p)));
         let columns = [
-            Some(Datum::from(time::pg_days(b.trade_date))),
+            Some(Datum::from(time::pg_days(b.label))),
             Some(int8(time::micros(b.open_at))),
             Some(int8(time::micros(b.close_at))),
             price(b.bar.open),
