@@ -350,7 +350,7 @@ impl<'c> Clock<'c> {
 
     fn monday(&self) -> NaiveDate {
         let latest = self.latest.date();
-        latest.week(self.calendar.week_start()).checked_first_day().unwrap_or(latest)
+        latest.week(self.calendar.week_start(self.latest)).checked_first_day().unwrap_or(latest)
     }
 }
 

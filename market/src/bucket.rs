@@ -282,10 +282,7 @@ fn civil_group(calendar: &Calendar, timeframe: Timeframe, date: TradeDate) -> Re
     };
     match timeframe {
         Timeframe::Intraday(_) | Timeframe::Days(0 | 1) => Ok((date, date)),
-        Timeframe::Week => {
-            let first = date.plus(-(civil.weekday().days_since(calendar.week_start()) as i32));
-            Ok((first, first.plus(6)))
-        }
+        Timeframe::Week => Ok(calendar.week(date)),
         Timeframe::Month => months(month, 1),
         Timeframe::Quarter => months((month - 1) / 3 * 3 + 1, 3),
         Timeframe::Year | Timeframe::Days(_) => months(1, 12),

@@ -155,7 +155,62 @@ RTH = "12:00-17:55"
     // In winter the declared roll, 20:00 local; in summer an hour after the close.
     assert_eq!(market::time::format_instant(session("2024-01-02").unwrap().till), "2024-01-02T23:00:00Z");
     assert_eq!(market::time::format_instant(session("2024-07-01").unwrap().till), "2024-07-01T21:00:00Z");
-    assert_eq!((calendar.week_start(), calendar.grace()), (chrono::Weekday::Sun, 300_000_000_000));
+    let july = TradeDate::parse("2024-07-01").unwrap();
+    assert_eq!((calendar.week_start(july), calendar.grace()), (chrono::Weekday::Sun, 300_000_000_000));
+}
+
+/// Auctions, the roll and the week start hold from the day of their row on.
+#[test]
+fn auctions_roll_and_week_start_have_their_eras() {
+    let calendar = Calendar::from_toml(
+        r#"
+schema = 1
+id = "ERAS"
+tz = "Asia/Jerusalem"
+known = [2025-01-01, 2026-12-31]
+week_start = "sun"
+[[hours]]
+to = 2026-01-04
+days = "sun-thu"
+RTH = "10:00-17:00"
+close_auction = "17:00-17:10"
+[[hours]]
+from = 2026-01-05
+days = "mon-fri"
+RTH = "10:00-17:00"
+open_auction = "09:50-10:00"
+close_auction = "17:00-17:30"
+roll = "17:40"
+week_start = "mon"
+"#,
+    )
+    .unwrap();
+    let date = |text| TradeDate::parse(text).unwrap();
+    let clock = |text, ts: &dyn Fn(&market::Session<'_>) -> i64| {
+        let session = calendar.session(date(text)).unwrap().unwrap();
+        // 10:00 in winter is 08:00 UTC.
+        market::time::format_instant(ts(&session) + 2 * 3_600_000_000_000)[11..16].to_string()
+    };
+    let edges = |text| {
+        [
+            clock(text, &|session| session.open_auction_from),
+            clock(text, &|session| session.close_auction_until),
+            clock(text, &|session| session.till),
+        ]
+    };
+    // By default the next session begins an hour after the closing auction.
+    assert_eq!(edges("2025-12-31"), ["10:00", "17:10", "18:10"]);
+    assert_eq!(edges("2026-01-06"), ["09:50", "17:30", "17:40"]);
+    assert_eq!(calendar.week_start(date("2026-01-04")), chrono::Weekday::Sun);
+    assert_eq!(calendar.week_start(date("2026-01-05")), chrono::Weekday::Mon);
+    let week = |text| {
+        let (first, last) = market::group_of(&calendar, market::Timeframe::Week, date(text)).unwrap();
+        (first.to_string(), last.to_string())
+    };
+    assert_eq!(week("2025-12-30"), ("2025-12-28".into(), "2026-01-01".into()));
+    // The last Sunday is a week of its own: the next day begins one too.
+    assert_eq!(week("2026-01-04"), ("2026-01-04".into(), "2026-01-04".into()));
+    assert_eq!(week("2026-01-07"), ("2026-01-05".into(), "2026-01-09".into()));
 }
 
 /// Santiago closes an hour later from November to February.

@@ -23,7 +23,7 @@ fn key(calendar: &Calendar, timeframe: Timeframe, cleared: &[(TradeDate, TradeDa
     let civil = clears.date();
     match timeframe {
         Timeframe::Week => {
-            let back = civil.weekday().days_since(calendar.week_start());
+            let back = civil.weekday().days_since(calendar.week_start(clears));
             (0, i64::from((civil - Days::new(u64::from(back))).num_days_from_ce()))
         }
         Timeframe::Month => (civil.year(), i64::from(civil.month())),

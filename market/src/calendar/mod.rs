@@ -28,6 +28,7 @@ pub use filing::Filing;
 use crate::error::{Error, Result};
 use crate::session::{Segment, Segments, Session};
 use crate::time::{Nanos, TradeDate, format_instant};
+use chrono::Datelike;
 use expand::Grid;
 pub(crate) use rule::weekday;
 use spec::Spec;
@@ -145,9 +146,21 @@ impl Calendar {
         &self.inner.toml
     }
 
-    /// The first day of its weekly bars.
-    pub fn week_start(&self) -> chrono::Weekday {
-        self.inner.spec.week_start
+    /// The weekday on which weekly bars begin around a date.
+    pub fn week_start(&self, date: TradeDate) -> chrono::Weekday {
+        let spec = &self.inner.spec;
+        let rows = spec.hours.iter().rev().filter(|row| (row.from..=row.to).contains(&date));
+        rows.filter_map(|row| row.week_start).next().unwrap_or(spec.week_start)
+    }
+
+    /// The days of the week of a date. A week begins on every day that is the week start of its time, so that one during
+    /// which the week start changes may be shorter or longer.
+    pub(crate) fn week(&self, date: TradeDate) -> (TradeDate, TradeDate) {
+        let begins = |day: &TradeDate| day.date().weekday() == self.week_start(*day);
+        // Two changes within a fortnight would be needed for a longer week.
+        let first = (0..14).map(|back| date.plus(-back)).find(begins).unwrap_or(date);
+        let next = (1..14).map(|days| date.plus(days)).find(begins).unwrap_or(date.plus(1));
+        (first, next.plus(-1))
     }
 
     /// How long after its close a session still waits for trades; later ones are late.

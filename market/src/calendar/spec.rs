@@ -62,6 +62,8 @@ pub(crate) struct Hours {
     pub roll: Option<Minutes>,
     /// Empty where the calendar's own source covers the row.
     pub source: String,
+    /// From when on weekly bars begin on this day.
+    pub week_start: Option<Weekday>,
 }
 
 /// Hours of single days.
@@ -218,12 +220,7 @@ impl<'t> File<'t> {
                 None => 1,
             },
             source: self.optional(root, "source", Self::string)?.unwrap_or_default().to_string(),
-            week_start: match root.get("week_start") {
-                Some(node) => {
-                    weekday(self.string(node)?).map_or_else(|| self.at(node, "a weekday is mon, tue, ... sun"), Ok)?
-                }
-                None => Weekday::Mon,
-            },
+            week_start: root.get("week_start").map_or(Ok(Weekday::Mon), |node| self.weekday(node))?,
             grace: match root.get("grace_minutes") {
                 Some(node) => match self.integer(node)? {
                     minutes @ 0..=1440 => minutes * MINUTE,
@@ -255,13 +252,14 @@ impl<'t> File<'t> {
     }
 
     fn hours(&self, node: &Node<'t>, table: &DeTable<'t>) -> Result<Hours> {
-        const KEYS: [&str; 17] = [
+        const KEYS: [&str; 18] = [
             "days",
             "from",
             "to",
             "months",
             "while",
             "roll",
+            "week_start",
             "name",
             "source",
             "ON",
@@ -293,6 +291,7 @@ impl<'t> File<'t> {
                 Some(node) => minutes(self.string(node)?).map_or_else(|| self.at(node, TIME), |time| Ok(Some(time)))?,
                 None => None,
             },
+            week_start: table.get("week_start").map(|node| self.weekday(node)).transpose()?,
             windows,
             source: self.optional(table, "source", Self::string)?.unwrap_or_default().to_string(),
         };
@@ -419,6 +418,10 @@ impl<'t> File<'t> {
             }
             false => Ok(rule),
         }
+    }
+
+    fn weekday(&self, node: &Node<'t>) -> Result<Weekday> {
+        weekday(self.string(node)?).map_or_else(|| self.at(node, "a weekday is mon, tue, ... sun"), Ok)
     }
 
     fn season(&self, node: &Node<'t>) -> Result<(bool, Tz)> {
