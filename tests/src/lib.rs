@@ -22,3 +22,13 @@ pub fn testdata(path: &str) -> Option<PathBuf> {
     }
     found
 }
+
+/// Sends a signal, such as `-9` or `-STOP`; false if there is no such process any more.
+///
+/// # Errors
+/// If there is no shell. Its own `kill` is used: a bare Debian has no program of that name.
+pub fn signal(pid: u32, name: &str) -> std::io::Result<bool> {
+    let mut shell = std::process::Command::new("sh");
+    shell.args(["-c", &format!("kill {name} {pid}")]).stderr(std::process::Stdio::null());
+    Ok(shell.status()?.success())
+}

@@ -95,10 +95,7 @@ fn kill(server: &Server) -> Result<()> {
         }
     }
     for pid in &all {
-        std::process::Command::new("kill")
-            .args(["-9", &pid.to_string()])
-            .stderr(std::process::Stdio::null())
-            .status()?;
+        tests::signal(*pid, "-9")?;
     }
     for _ in 0..400 {
         let alive = |pid: &u32| {

@@ -53,8 +53,7 @@ async fn until(database: &Database, sql: &str, at_least: i64) -> Result<()> {
 }
 
 fn signal(child: &Child, name: &str) -> Result<()> {
-    let done = std::process::Command::new("kill").args([name, &child.id().to_string()]).status()?;
-    ensure!(done.success(), "kill {name} failed");
+    ensure!(tests::signal(child.id(), name)?, "kill {name} failed");
     Ok(())
 }
 

@@ -65,7 +65,8 @@ async fn bars(client: &Client, symbol: &str) -> Result<Vec<String>> {
 
 /// The last run of each job that did something or failed.
 async fn jobs(client: &Client) -> Result<Vec<String>> {
-    let sql = "SELECT job, last_outcome, last_detail FROM market.job_status WHERE last_detail <> '{}' AND job <> 'history'";
+    let sql =
+        "SELECT job, last_outcome, last_detail FROM market.job_status WHERE last_detail <> '{}' AND job <> 'history'";
     texts(client, sql).await
 }
 
@@ -93,7 +94,9 @@ async fn sessions_that_are_over_are_sealed_and_running_ones_wait() -> Result<()>
 async fn a_long_tail_of_a_running_session_is_sealed_but_not_final() -> Result<()> {
     let client = cluster::database("tail").await?.client().await?;
     store::instrument(&client, "BTC", "24/7").await?;
-    client.batch_execute("SELECT market.set_policy('seal', symbol => 'BTC', options => '{\"part_rows\": 70000}')").await?;
+    client
+        .batch_execute("SELECT market.set_policy('seal', symbol => 'BTC', options => '{\"part_rows\": 70000}')")
+        .await?;
     running(&client, "BTC", 1, 70_000).await?;
     let first = bars(&client, "BTC").await?;
     maintain(&client).await?;
@@ -127,7 +130,9 @@ async fn a_late_row_is_sealed_again_after_a_quiet_time_or_with_enough_others() -
         )
     };
     let states = "SELECT state, count(*) FROM market.session_ohlc('SPY', '1d', current_date - 20, current_date) GROUP BY 1 ORDER BY 1";
-    client.batch_execute("SELECT market.set_policy('seal', options => '{\"quiet\": \"1 hour\", \"late_rows\": 3}')").await?;
+    client
+        .batch_execute("SELECT market.set_policy('seal', options => '{\"quiet\": \"1 hour\", \"late_rows\": 3}')")
+        .await?;
     client.batch_execute(&late(5001)).await?;
     let with = bars(&client, "SPY").await?;
     ensure!(with.iter().any(|bar| bar.contains("|999|")), "the late row shows at once");
@@ -179,7 +184,8 @@ async fn an_old_snapshot_sees_all_trades_across_seal_and_truncate() -> Result<()
     past(&writer, "SPY", 2).await?;
     // as if they had come half a day ago
     writer.batch_execute("UPDATE market.live_trades SET slot = (market.current_slot() + 12) % 24").await?;
-    let count = "SELECT sum(trades) FROM market.session_ohlc('SPY', '1d', current_date - 20, current_date, segments => 'ALL')";
+    let count =
+        "SELECT sum(trades) FROM market.session_ohlc('SPY', '1d', current_date - 20, current_date, segments => 'ALL')";
     let all = "SELECT count(*) FROM market.trades WHERE symbol = 'SPY'";
     let slot = "SELECT pg_relation_size('market.live_trades_' || (market.current_slot() + 12) % 24) > 0";
     reader.batch_execute("BEGIN ISOLATION LEVEL REPEATABLE READ").await?;
@@ -234,7 +240,12 @@ async fn stragglers_move_to_the_running_slot_and_theirs_is_truncated() -> Result
     maintain(&client).await?;
     assert_eq!(texts(&client, "SELECT state, trades FROM market.live_sessions()").await?, ["projected|10"]);
     assert_eq!(one(&client, "SELECT count(*) FROM market.live_trades WHERE slot = market.current_slot()").await?, "10");
-    until(&client, "SELECT count(*) FROM market.partition_status WHERE parent = 'live_trades' AND state = 'in use'", "0").await?;
+    until(
+        &client,
+        "SELECT count(*) FROM market.partition_status WHERE parent = 'live_trades' AND state = 'in use'",
+        "0",
+    )
+    .await?;
     assert_eq!(one(&client, "SELECT count(*) FROM market.trades WHERE symbol = 'SPY'").await?, "10");
     Ok(())
 }
@@ -250,7 +261,11 @@ async fn two_maintains_at_once_do_everything_once() -> Result<()> {
     let (first, second) = tokio::join!(maintain(&a), maintain(&b));
     first?;
     second?;
-    assert_eq!(one(&a, "SELECT sum(n), count(*), count(DISTINCT (instrument_id, trade_date)) FROM market.trade_blocks").await?, "7200|24|24");
+    assert_eq!(
+        one(&a, "SELECT sum(n), count(*), count(DISTINCT (instrument_id, trade_date)) FROM market.trade_blocks")
+            .await?,
+        "7200|24|24"
+    );
     assert_eq!(texts(&a, "SELECT DISTINCT state, revision FROM market.session_bars").await?, ["final|0"]);
     assert_eq!(bars(&a, "B").await?, before);
     assert_eq!(texts(&a, "SELECT error FROM market.job_runs WHERE error IS NOT NULL").await?, Vec::<String>::new());
@@ -294,7 +309,10 @@ async fn what_verification_finds_is_reported_and_kept() -> Result<()> {
     assert_eq!(texts(&client, found).await?, ["0|t", "1|t"]);
     let status = one(&client, "SELECT last_outcome, last_detail FROM market.job_status WHERE job = 'verify'").await?;
     assert_eq!(status, "failed|{\"differs\": 1, \"verified\": 1}");
-    assert_eq!(one(&client, "SELECT detail ->> 'symbol', detail ->> 'differences' FROM market.audit_log").await?, "SPY|1");
+    assert_eq!(
+        one(&client, "SELECT detail ->> 'symbol', detail ->> 'differences' FROM market.audit_log").await?,
+        "SPY|1"
+    );
     Ok(())
 }
 
@@ -320,9 +338,14 @@ async fn what_somebody_works_on_is_skipped() -> Result<()> {
     let database = cluster::database("locked").await?;
     let (client, other) = (database.client().await?, database.client().await?);
     past(&client, "SPY", 2).await?;
-    other.batch_execute("BEGIN; SELECT market.try_lock_session(1, market.next_session(current_date, 'XNYS', -1))").await?;
+    other
+        .batch_execute("BEGIN; SELECT market.try_lock_session(1, market.next_session(current_date, 'XNYS', -1))")
+        .await?;
     maintain(&client).await?;
-    assert_eq!(one(&client, "SELECT last_outcome, last_detail FROM market.job_status WHERE job = 'seal'").await?, "done|{\"locked\": 1, \"sealed\": 1}");
+    assert_eq!(
+        one(&client, "SELECT last_outcome, last_detail FROM market.job_status WHERE job = 'seal'").await?,
+        "done|{\"locked\": 1, \"sealed\": 1}"
+    );
     other.batch_execute("COMMIT").await?;
     maintain(&client).await?;
     assert_eq!(one(&client, "SELECT count(*), min(state) FROM market.session_bars").await?, "2|final");
@@ -383,6 +406,10 @@ async fn a_budget_ends_a_run_and_a_wrong_word_is_refused() -> Result<()> {
     client.batch_execute("CALL market.maintain(due => true)").await?;
     assert_eq!(one(&client, "SELECT count(*) FROM market.session_bars").await?, "1");
     client.batch_execute("CALL market.maintain(due => true)").await?;
-    assert_eq!(one(&client, "SELECT count(*) FROM market.job_runs WHERE job = 'seal'").await?, "1", "not due again yet");
+    assert_eq!(
+        one(&client, "SELECT count(*) FROM market.job_runs WHERE job = 'seal'").await?,
+        "1",
+        "not due again yet"
+    );
     Ok(())
 }

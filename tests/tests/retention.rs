@@ -64,7 +64,8 @@ async fn raw_trades_some_sessions_and_bars_for_ever_is_one_call() -> Result<()> 
     assert_eq!(one(&client, "SELECT count(*) FROM market.audit_log WHERE action = 'retention'").await?, "3");
 
     // bars of seconds need trades
-    let seconds = |first: &str| format!("SELECT * FROM market.session_ohlc('SPY', '30s', date '{first}', current_date)");
+    let seconds =
+        |first: &str| format!("SELECT * FROM market.session_ohlc('SPY', '30s', date '{first}', current_date)");
     assert_eq!(state(client.simple_query(&seconds(&days[2])).await)?, "55000");
     ensure!(!texts(&client, &seconds(&days[3])).await?.is_empty());
     Ok(())
@@ -76,7 +77,11 @@ async fn nothing_unsealed_unverified_different_or_unarchived_is_dropped() -> Res
     let days = days(&client, 7).await?;
     let id = filled(&client, "SPY", &days).await?;
     client.batch_execute("SELECT market.set_policy('seal', options => '{\"quiet\": \"1 hour\"}')").await?;
-    client.batch_execute("SELECT market.set_policy('retention', 'trades', keep_sessions => 1, options => '{\"archived\": true}')").await?;
+    client
+        .batch_execute(
+            "SELECT market.set_policy('retention', 'trades', keep_sessions => 1, options => '{\"archived\": true}')",
+        )
+        .await?;
     let held = |words: &str| days[..6].iter().map(|day| format!("SPY|{day}|200|t|{words}")).collect::<Vec<_>>();
     assert_eq!(texts(&client, PLAN).await?, held("not verified"));
     client.batch_execute("CALL market.maintain()").await?;
@@ -97,7 +102,12 @@ async fn nothing_unsealed_unverified_different_or_unarchived_is_dropped() -> Res
         .await?;
     let calendar = Calendar::builtin("XNYS")?;
     let late = sessions(&calendar, &days[4], &days[4])?;
-    insert(&client, id, &store::session_trades(&mut Chance::new(72), &late[0], 3, false).slice(0..3).iter().collect::<Vec<_>>()).await?;
+    insert(
+        &client,
+        id,
+        &store::session_trades(&mut Chance::new(72), &late[0], 3, false).slice(0..3).iter().collect::<Vec<_>>(),
+    )
+    .await?;
     client.batch_execute("SELECT market.note_unsealed()").await?;
     let wanted = [
         format!("SPY|{}|200|t|not archived", days[0]),
@@ -110,7 +120,8 @@ async fn nothing_unsealed_unverified_different_or_unarchived_is_dropped() -> Res
     assert_eq!(texts(&client, PLAN).await?, wanted);
     client.batch_execute("CALL market.maintain('retention')").await?;
     let left = "SELECT DISTINCT trade_date FROM market.trade_blocks ORDER BY 1";
-    let expected: Vec<String> = days.iter().enumerate().filter(|(at, _)| *at != 5).map(|(_, day)| day.clone()).collect();
+    let expected: Vec<String> =
+        days.iter().enumerate().filter(|(at, _)| *at != 5).map(|(_, day)| day.clone()).collect();
     assert_eq!(texts(&client, left).await?, expected);
     // a row that came after the plan was made counts too
     client.batch_execute("TRUNCATE market.unsealed_sessions").await?;
@@ -134,7 +145,11 @@ async fn the_narrower_policy_wins() -> Result<()> {
         )
         .await?;
     let counts = "SELECT symbol, count(*) FROM market.retention_plan() GROUP BY 1 ORDER BY 1";
-    let all = if one(&client, "SELECT calendar FROM market.instruments WHERE symbol = 'ALL'").await? == "XNYS" { 2 } else { 1 };
+    let all = if one(&client, "SELECT calendar FROM market.instruments WHERE symbol = 'ALL'").await? == "XNYS" {
+        2
+    } else {
+        1
+    };
     assert_eq!(texts(&client, counts).await?, [format!("ALL|{all}"), "CAL|2".to_owned(), "ONE|3".to_owned()]);
     client.batch_execute("SELECT market.drop_policy('retention', symbol => 'ONE')").await?;
     assert_eq!(one(&client, "SELECT count(*) FROM market.retention_plan('ONE')").await?, "2");
@@ -204,7 +219,15 @@ async fn emptied_months_are_dropped_only_when_no_snapshot_sees_them() -> Result<
         tokio::time::sleep(std::time::Duration::from_millis(100)).await;
     }
     assert_eq!(left, "0", "the month goes when nobody sees its rows");
-    assert_eq!(one(&client, "SELECT count(*) FROM market.partition_status WHERE parent = 'bar_blocks' AND partition = 'bar_blocks_2025'").await?, "1", "bars stay");
+    assert_eq!(
+        one(
+            &client,
+            "SELECT count(*) FROM market.partition_status WHERE parent = 'bar_blocks' AND partition = 'bar_blocks_2025'"
+        )
+        .await?,
+        "1",
+        "bars stay"
+    );
     let coming = "SELECT count(*) FROM market.partition_status WHERE parent = 'trade_blocks' AND from_date >= date_trunc('month', now() AT TIME ZONE 'UTC')::date";
     assert_eq!(one(&client, coming).await?, "3", "this month and the next two");
     assert_eq!(one(&client, "SELECT count(*) FROM market.partition_plan()").await?, "0");

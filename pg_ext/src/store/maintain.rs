@@ -82,10 +82,7 @@ impl Tails {
             return (None, "projected");
         }
         let Ok(Some(session)) = instrument.calendar.session(tail.trade_date) else { return (None, "projected") };
-        let ends = session
-            .close(Segments::ETH)
-            .unwrap_or(session.till)
-            .saturating_add(instrument.calendar.grace());
+        let ends = session.close(Segments::ETH).unwrap_or(session.till).saturating_add(instrument.calendar.grace());
         (Some(ends), if now >= ends { "over" } else { "running" })
     }
 }
@@ -194,9 +191,7 @@ pub unsafe extern "C-unwind" fn all_dead(fc: FunctionCallInfo) -> Datum {
         raise_with(PgSqlErrorCode::ERRCODE_UNDEFINED_TABLE, "the table is gone", "look at market.partition_status")
     }
     let form = (*relation).rd_rel;
-    if (*form).relkind != pg_sys::RELKIND_RELATION as std::ffi::c_char
-        || (*form).relam != pg_sys::HEAP_TABLE_AM_OID
-    {
+    if (*form).relkind != pg_sys::RELKIND_RELATION as std::ffi::c_char || (*form).relam != pg_sys::HEAP_TABLE_AM_OID {
         pg_sys::relation_close(relation, pg_sys::AccessShareLock as i32);
         raise_with(
             PgSqlErrorCode::ERRCODE_WRONG_OBJECT_TYPE,

@@ -80,7 +80,8 @@ impl Parts {
             };
             // a full last part stays as it is: a running session is sealed piece by piece
             let last = &self.all[i].trades;
-            if from < till && i + 1 == self.all.len() && last.len() >= PART && rows.key(from) > last.key(last.len() - 1) {
+            if from < till && i + 1 == self.all.len() && last.len() >= PART && rows.key(from) > last.key(last.len() - 1)
+            {
                 let news = rows.slice(from..till);
                 done.added += news.len();
                 self.all.push(Part { number: self.next_number, trades: news, stored: false, changed: true });

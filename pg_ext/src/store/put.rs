@@ -215,7 +215,10 @@ fn require_restored(all: &Parts, before: &Sealed, session: &Session<'_>) {
     if summary.digest() != before.digest {
         raise_with(
             PgSqlErrorCode::ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
-            &format!("retention dropped the trades of trade date {}, and these are not all of them", session.trade_date),
+            &format!(
+                "retention dropped the trades of trade date {}, and these are not all of them",
+                session.trade_date
+            ),
             "load the whole session in one call, as it was; its bars are still there",
         )
     }
