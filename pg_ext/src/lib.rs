@@ -17,9 +17,11 @@ mod spi;
 mod store;
 mod time;
 mod trades;
+mod worker;
 
 /// Called by PostgreSQL when it loads the library into a backend.
 #[pgrx::pg_guard]
 pub extern "C-unwind" fn _PG_init() {
     query::define_settings();
+    worker::init();
 }

@@ -44,6 +44,31 @@ JOIN pg_catalog.pg_class AS p ON p.oid = h.inhparent
 WHERE h.inhparent IN ('market.live_trades'::pg_catalog.regclass, 'market.trade_blocks'::pg_catalog.regclass, 'market.bar_blocks'::pg_catalog.regclass);
 COMMENT ON VIEW market.partition_status IS 'Every partition: its dates or slot, size and state (current: the slot that rows go to now; empty; in use).';
 
+CREATE FUNCTION market.worker_refused_at() RETURNS timestamptz
+LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'worker_refused_at';
+COMMENT ON FUNCTION market.worker_refused_at() IS 'Since when the background worker finds no free slot; -infinity if it does, NULL where the library is not preloaded.';
+
+CREATE FUNCTION market.worker_status() RETURNS text
+LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+  -- loads the library, and with it the settings
+  refused timestamptz := market.worker_refused_at();
+BEGIN
+  RETURN CASE
+    WHEN refused IS NULL THEN 'none: bellwether is not in shared_preload_libraries, so CALL market.maintain() from cron'
+    WHEN NOT current_setting('bellwether.maintenance')::boolean THEN 'off: bellwether.maintenance'
+    WHEN btrim(current_setting('bellwether.maintenance_databases')) <> ''
+      AND NOT current_database() = ANY (regexp_split_to_array(btrim(current_setting('bellwether.maintenance_databases')), '\s*,\s*'))
+      THEN 'off: not in bellwether.maintenance_databases'
+    WHEN pg_is_in_recovery() THEN 'waits: the server is in recovery'
+    WHEN refused > '-infinity' THEN format('no free slot since %s: raise max_worker_processes', date_trunc('second', refused))
+    ELSE format('looks every %s', current_setting('bellwether.maintenance_interval'))
+  END;
+END
+$$;
+COMMENT ON FUNCTION market.worker_status() IS 'Whether the background worker maintains this database, or why not.';
+
 CREATE VIEW market.job_status WITH (security_invoker) AS
 SELECT j.place, j.job, j.what, coalesce(k.enabled, true) AS enabled, coalesce(k.every, j.every) AS every,
   r.started_at AS last_started_at, r.finished_at - r.started_at AS last_duration,
@@ -53,14 +78,14 @@ SELECT j.place, j.job, j.what, coalesce(k.enabled, true) AS enabled, coalesce(k.
     WHEN EXISTS (SELECT FROM pg_catalog.pg_stat_activity AS a WHERE a.pid = r.pid) THEN 'running'
     ELSE 'interrupted'
   END AS last_outcome,
-  r.detail AS last_detail, e.error AS last_error, e.started_at AS last_error_at, k.next_run_at
+  r.detail AS last_detail, e.error AS last_error, e.started_at AS last_error_at, k.next_run_at, market.worker_status() AS worker
 FROM market.maintenance_jobs() AS j
 LEFT JOIN market.jobs AS k ON k.name = j.job
 LEFT JOIN LATERAL (SELECT x.* FROM market.job_runs AS x WHERE x.job = j.job ORDER BY x.started_at DESC, x.id DESC LIMIT 1) AS r ON true
 LEFT JOIN LATERAL (SELECT x.error, x.started_at FROM market.job_runs AS x WHERE x.job = j.job AND x.error IS NOT NULL
   ORDER BY x.started_at DESC, x.id DESC LIMIT 1) AS e ON true
 ORDER BY j.place;
-COMMENT ON VIEW market.job_status IS 'Each maintenance job: when it last ran, how long and with what result, its last error, and when it is due next.';
+COMMENT ON VIEW market.job_status IS 'Each maintenance job: when it last ran, how long and with what result, its last error, when it is due next, and whether the background worker runs it.';
 
 CREATE VIEW market.storage_status WITH (security_invoker) AS
 SELECT i.symbol, i.calendar, s.relation, s.rows, s.sessions, s.provisional_sessions, s.unverified_sessions, s.bytes, s.oldest, s.newest
