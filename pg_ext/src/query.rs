@@ -4,6 +4,7 @@ mod ask;
 mod explain;
 mod ohlc;
 mod read;
+mod state;
 mod trades;
 mod verify;
 

@@ -416,4 +416,4 @@ BEGIN
 END
 $$;
 COMMENT ON PROCEDURE market.maintain(text, interval, boolean) IS
-  'Runs maintenance: all enabled jobs or the one named (seal, verify, retention, slots, partitions, history), for no longer than the budget, where asked only what is due. Commits after each step, skips what somebody else has locked, and goes on after an error: market.job_status tells. For cron where the background worker does not run.';
+  'Runs maintenance: all enabled jobs or the one named (seal, verify, retention, slots, partitions, history), for no longer than the budget, where asked only what is due. Commits after each step, so not inside a transaction; skips what somebody else has locked, and goes on after an error: market.job_status tells. For cron where the background worker does not run.';

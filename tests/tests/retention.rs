@@ -181,6 +181,9 @@ async fn a_session_without_its_trades_takes_no_late_one_but_all_of_them_back() -
     let put_late = client.query("SELECT market.put_trades($1, $2)", &[&id, &refused]).await;
     assert_eq!(state(put_late)?, "55000");
 
+    let bust = format!("SELECT market.bust_trade('SPY', '{} 10:00 America/New_York', 1)", days[0]);
+    assert_eq!(state(client.simple_query(&bust).await)?, "55000");
+
     // the same seed makes the same trades
     let all = two_hundred(&mut Chance::new(71), &session);
     assert_eq!(put(&client, id, &all).await?.added, 200);

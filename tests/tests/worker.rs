@@ -143,7 +143,8 @@ async fn running_out_of_worker_slots_shows_in_job_status() -> Result<()> {
     // the launcher and the logical replication launcher take both
     let (server, _lifeline) = server("slots", "max_worker_processes = 2")?;
     let client = filled(&server, "one").await?;
-    let refused = "SELECT DISTINCT worker LIKE 'no free slot since %: raise max_worker_processes' FROM market.job_status";
+    let refused =
+        "SELECT DISTINCT worker LIKE 'no free slot since %: raise max_worker_processes' FROM market.job_status";
     until(&client, refused, "t").await?;
     assert_eq!(one(&client, "SELECT count(*) FROM market.job_runs").await?, "0");
     server.stop()

@@ -1,6 +1,7 @@
 //! `explain_bar`: where a bar begins and ends, and which trades it is made of.
 
-use super::ohlc::{State, one_bar};
+use super::ohlc::one_bar;
+use super::state::State;
 use super::trades::read_trades;
 use crate::error::OrRaise;
 use crate::fmgr::{Rows, arg, arg_is_null, arg_option, arg_text, null, text, varlena};

@@ -2,6 +2,7 @@
 
 use super::ask::{Ask, Ends};
 use super::read::{self, Loaded, Overlay, Source};
+use super::state::{State, raise_dropped, states};
 use crate::error::OrRaise;
 use crate::fmgr::{Bytes, Rows, arg, arg_text, float8, float8_of, int8, null, text, text_array, varlena};
 use crate::instrument::{self, Instrument};
@@ -13,9 +14,9 @@ use market::ohlc::{Answer, Fill, OhlcRequest, SessionBar, SessionFold};
 use market::{Bar, LiveRows, Nanos, Segments, Session, Timeframe, TradeDate, money};
 use pgrx::pg_sys::{Datum, FunctionCallInfo};
 use pgrx::prelude::*;
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 
-plans!(MINUTES, SUMMARIES, STATES);
+plans!(MINUTES, SUMMARIES);
 v1!(
     session_ohlc_texts => pg_finfo_session_ohlc_texts,
     session_ohlc_symbols_texts => pg_finfo_session_ohlc_symbols_texts,
@@ -24,37 +25,6 @@ v1!(
     session_ohlc_symbols_dates => pg_finfo_session_ohlc_symbols_dates,
     session_ohlc_symbols_instants => pg_finfo_session_ohlc_symbols_instants,
 );
-
-/// Whether a session's bars are final, as the output says it.
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub enum State {
-    /// The session runs, or rows of it are not sealed.
-    Provisional,
-    /// Sealed after its end.
-    Final,
-    /// Sealed again so often.
-    Revised(i32),
-}
-
-impl State {
-    fn worst(self, other: State) -> State {
-        match (self, other) {
-            (State::Provisional, _) | (_, State::Provisional) => State::Provisional,
-            (State::Revised(a), State::Revised(b)) => State::Revised(a.max(b)),
-            (State::Revised(n), State::Final) | (State::Final, State::Revised(n)) => State::Revised(n),
-            (State::Final, State::Final) => State::Final,
-        }
-    }
-
-    /// As the output says it.
-    pub fn text(self) -> String {
-        match self {
-            State::Provisional => "provisional".to_owned(),
-            State::Final => "final".to_owned(),
-            State::Revised(n) => format!("revised({n})"),
-        }
-    }
-}
 
 /// The bars of one instrument and the states of its sessions.
 struct Bars {
@@ -390,49 +360,6 @@ fn parse_decimal(text: &str, digits: usize) -> Option<i128> {
     let part: i128 = if fraction.is_empty() { 0 } else { format!("{fraction:0<digits$}").parse().ok()? };
     let value = whole.checked_mul(10i128.checked_pow(digits as u32)?)?.checked_add(part)?;
     Some(if negative { -value } else { value })
-}
-
-/// Raises 55000: the bars asked for are made of trades, and they are gone.
-fn raise_dropped(instrument: &Instrument, oldest: TradeDate, sessions: usize) -> ! {
-    crate::error::raise_with(
-        PgSqlErrorCode::ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
-        &format!(
-            "these bars of {} are made of trades, and retention dropped those of {sessions} sessions asked for, the first {oldest}",
-            instrument.symbol
-        ),
-        "ask for a timeframe of whole minutes, whose bars are kept, or for later sessions; market.session_bars tells which have their trades",
-    )
-}
-
-/// The states of the sealed sessions; what is not there is provisional. And the sessions whose trades retention dropped.
-fn states(
-    c: &Conn,
-    instrument: &Instrument,
-    first: TradeDate,
-    last: TradeDate,
-) -> (HashMap<TradeDate, State>, HashSet<TradeDate>) {
-    let (mut states, mut dropped) = (HashMap::new(), HashSet::new());
-    c.run_planned_once(
-        Mode::SameSnapshot,
-        &STATES,
-        c"SELECT trade_date, CASE state WHEN 'provisional' THEN -1 WHEN 'final' THEN 0 ELSE revision END, trades_dropped_at IS NOT NULL
-          FROM market.session_bars
-          WHERE instrument_id = $1 AND trade_date BETWEEN $2 AND $3",
-        &[Arg::int4(instrument.id), Arg::date(time::pg_days(first)), Arg::date(time::pg_days(last))],
-        &mut |v, _| {
-            let state = match v[1].value() as i32 {
-                -1 => State::Provisional,
-                0 => State::Final,
-                n => State::Revised(n),
-            };
-            let date = time::trade_date(v[0].value() as i32);
-            states.insert(date, state);
-            if v[2].value() as u8 != 0 {
-                dropped.insert(date);
-            }
-        },
-    );
-    (states, dropped)
 }
 
 /// How far back a close is looked for to fill the first gap with.

@@ -2,6 +2,7 @@
 
 use super::live::read_apart;
 use super::parts::{Parts, key_args};
+use super::session::sealed;
 use super::{invalid, lock_session, require_read_committed};
 use crate::error::{OrRaise, raise_with};
 use crate::fmgr::{arg, arg_is_null, arg_option, arg_text, float8, float8_of, int8, text};
@@ -130,6 +131,18 @@ impl Asked {
         found.into_iter().map(|base| Candidate { base, seen: seen(base) }).collect()
     }
 
+    /// Raises 55000 if retention dropped the session's trades: its bars could not follow.
+    fn require_trades(&self, c: &Conn) {
+        let session = self.instrument.calendar.session(self.trade_date).ok().flatten();
+        if session.and_then(|s| sealed(c, self.instrument.id, &s)).is_some_and(|sealed| sealed.dropped) {
+            raise_with(
+                PgSqlErrorCode::ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
+                &format!("retention dropped the trades of trade date {}", self.trade_date),
+                "load the session's trades again, all of them, and then say what changed",
+            )
+        }
+    }
+
     /// The one trade of this name, if it has come; raises 22023 with the candidates if there are several.
     fn resolve(&self, c: &Conn) -> Option<Candidate> {
         let mut found = self.candidates(c);
@@ -162,6 +175,7 @@ impl Asked {
     /// Logs the change and marks the live rows, so that the next statement reads it; whether a trade was there.
     fn change(&self, correction: Correction, reason: Option<&str>) -> bool {
         spi::connect(|c| {
+            self.require_trades(c);
             let found = self.resolve(c);
             let (key, old) = match (&found, &self.name) {
                 (Some(f), _) => (f.base.key(), f.seen),

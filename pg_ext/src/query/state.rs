@@ -1,0 +1,85 @@
+//! Whether sessions are final, and whether their trades are still there.
+
+use crate::instrument::Instrument;
+use crate::spi::{Arg, Conn, Mode};
+use crate::{plans, time};
+use market::TradeDate;
+use pgrx::prelude::*;
+use std::collections::{HashMap, HashSet};
+
+plans!(STATES);
+
+/// Whether a session's bars are final, as the output says it.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum State {
+    /// The session runs, or rows of it are not sealed.
+    Provisional,
+    /// Sealed after its end.
+    Final,
+    /// Sealed again so often.
+    Revised(i32),
+}
+
+impl State {
+    /// The less certain of two.
+    pub fn worst(self, other: State) -> State {
+        match (self, other) {
+            (State::Provisional, _) | (_, State::Provisional) => State::Provisional,
+            (State::Revised(a), State::Revised(b)) => State::Revised(a.max(b)),
+            (State::Revised(n), State::Final) | (State::Final, State::Revised(n)) => State::Revised(n),
+            (State::Final, State::Final) => State::Final,
+        }
+    }
+
+    /// As the output says it.
+    pub fn text(self) -> String {
+        match self {
+            State::Provisional => "provisional".to_owned(),
+            State::Final => "final".to_owned(),
+            State::Revised(n) => format!("revised({n})"),
+        }
+    }
+}
+
+/// Raises 55000: the bars asked for are made of trades, and they are gone.
+pub fn raise_dropped(instrument: &Instrument, oldest: TradeDate, sessions: usize) -> ! {
+    crate::error::raise_with(
+        PgSqlErrorCode::ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
+        &format!(
+            "these bars of {} are made of trades, and retention dropped those of {sessions} sessions asked for, the first {oldest}",
+            instrument.symbol
+        ),
+        "ask for a timeframe of whole minutes, whose bars are kept, or for later sessions; market.session_bars tells which have their trades",
+    )
+}
+
+/// The states of the sealed sessions; what is not there is provisional. And the sessions whose trades retention dropped.
+pub fn states(
+    c: &Conn,
+    instrument: &Instrument,
+    first: TradeDate,
+    last: TradeDate,
+) -> (HashMap<TradeDate, State>, HashSet<TradeDate>) {
+    let (mut states, mut dropped) = (HashMap::new(), HashSet::new());
+    c.run_planned_once(
+        Mode::SameSnapshot,
+        &STATES,
+        c"SELECT trade_date, CASE state WHEN 'provisional' THEN -1 WHEN 'final' THEN 0 ELSE revision END, trades_dropped_at IS NOT NULL
+          FROM market.session_bars
+          WHERE instrument_id = $1 AND trade_date BETWEEN $2 AND $3",
+        &[Arg::int4(instrument.id), Arg::date(time::pg_days(first)), Arg::date(time::pg_days(last))],
+        &mut |v, _| {
+            let state = match v[1].value() as i32 {
+                -1 => State::Provisional,
+                0 => State::Final,
+                n => State::Revised(n),
+            };
+            let date = time::trade_date(v[0].value() as i32);
+            states.insert(date, state);
+            if v[2].value() as u8 != 0 {
+                dropped.insert(date);
+            }
+        },
+    );
+    (states, dropped)
+}
