@@ -219,9 +219,10 @@ BEGIN
   CASE job
   WHEN 'seal' THEN
     n := market.seal(name, (step).trade_date);
+    DELETE FROM market.unsealed_sessions AS u WHERE u.instrument_id = (step).instrument_id AND u.trade_date = (step).trade_date;
     IF n = 0 AND EXISTS (SELECT FROM market.session_bars AS b WHERE b.instrument_id = (step).instrument_id
         AND b.trade_date = (step).trade_date AND b.state = 'provisional') THEN
-      RETURN 'provisional';
+      RETURN 'still provisional';
     END IF;
     RETURN 'sealed';
   WHEN 'verify' THEN

@@ -177,3 +177,48 @@ async fn a_hidden_instrument_is_hidden_from_every_function() -> Result<()> {
     assert!(!texts(&owner, BARS).await?.is_empty());
     Ok(())
 }
+
+#[tokio::test]
+async fn admins_run_maintenance_without_being_superuser_and_others_only_look() -> Result<()> {
+    let (_db, owner, admin) = filled("upkeep", "market_admin").await?;
+    admin.batch_execute("SELECT market.set_policy('retention', keep_sessions => 1)").await?;
+    admin.batch_execute("CALL market.maintain()").await?;
+    let failed = "SELECT job, last_error FROM market.job_status WHERE last_outcome <> 'done'";
+    assert_eq!(texts(&admin, failed).await?, Vec::<String>::new());
+    let left = "SELECT (SELECT count(*) FROM market.live_trades), (SELECT count(*) FROM market.trade_blocks), (SELECT count(*) FROM market.session_bars) > 0";
+    assert_eq!(texts(&owner, left).await?, ["0|0|t"], "sealed, verified, and gone as the policy says");
+
+    for role in ["market_reader", "market_writer"] {
+        let (_db, _owner, other) = filled(&format!("{role}_upkeep"), role).await?;
+        for sql in [
+            "SELECT count(*) FROM market.job_status",
+            "SELECT count(*) FROM market.storage_status",
+            "SELECT count(*) FROM market.partition_status",
+            "SELECT count(*) FROM market.retention_plan()",
+            "SELECT count(*) FROM market.partition_plan()",
+            "SELECT count(*) FROM market.live_sessions()",
+        ] {
+            texts(&other, sql).await.with_context(|| format!("{role}: {sql}"))?;
+        }
+        for sql in [
+            "CALL market.maintain()",
+            "SELECT market.set_policy('retention', keep_sessions => 1)",
+            "SELECT market.drop_policy('retention')",
+            "SELECT market.maintenance_steps('seal')",
+            "SELECT market.run_step('history', ROW(NULL, NULL, NULL)::market.maintenance_step)",
+            "SELECT market.note_unsealed()",
+            "SELECT market.begin_job('seal')",
+            "SELECT market.end_job(1, '{}', NULL)",
+            "SELECT market.truncate_slot('live_trades_1')",
+            "SELECT market.drop_partition('trade_blocks_202511')",
+            "SELECT market.drop_trades(1, '2025-11-26')",
+            "SELECT market.all_dead('market.live_trades_1')",
+            "SELECT market.try_lock_session(1, '2025-11-26')",
+            "INSERT INTO market.policies (action, keep_sessions) VALUES ('retention', 1)",
+            "DELETE FROM market.job_runs",
+        ] {
+            assert_eq!(state(other.simple_query(sql).await)?, "42501", "{role}: {sql}");
+        }
+    }
+    Ok(())
+}
