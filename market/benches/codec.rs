@@ -35,6 +35,7 @@ impl Day {
             note: "",
             restart_at_segments: false,
             close_auction_until: span.close,
+            break_auction: (0, 0),
             open_auction_from: span.open,
         }
     }
