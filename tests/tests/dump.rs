@@ -43,6 +43,8 @@ async fn bars(client: &Client) -> Result<Vec<String>> {
 #[tokio::test]
 async fn a_restored_dump_answers_the_same() -> Result<()> {
     let (database, client) = filled("dumped").await?;
+    client.batch_execute("SELECT market.set_policy('retention', keep_sessions => 100000)").await?;
+    client.batch_execute("CALL market.maintain()").await?;
     let before = bars(&client).await?;
     ensure!(before.len() > 20, "{before:?}");
 
@@ -59,6 +61,15 @@ async fn a_restored_dump_answers_the_same() -> Result<()> {
 
     let client = restored.client().await?;
     assert_eq!(bars(&client).await?, before);
+    // and goes on where it was
+    let jobs = "SELECT count(*), count(*) FILTER (WHERE last_outcome = 'done'), (SELECT count(*) FROM market.policies) FROM market.job_status";
+    let row = client.query_one(jobs, &[]).await?;
+    assert_eq!((row.get::<_, i64>(0), row.get::<_, i64>(1), row.get::<_, i64>(2)), (6, 6, 1));
+    client.batch_execute("SELECT market.set_policy('verify')").await?;
+    client.batch_execute("CALL market.maintain()").await?;
+    assert_eq!(bars(&client).await?, before);
+    let failed = client.query("SELECT last_error FROM market.job_status WHERE last_outcome <> 'done'", &[]).await?;
+    assert_eq!(failed.len(), 0);
     let differences =
         client.query("SELECT what FROM market.verify_bars('SPY', date '2025-11-24', date '2025-11-28')", &[]).await?;
     assert_eq!(differences.len(), 0);
