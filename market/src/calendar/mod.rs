@@ -66,6 +66,15 @@ impl Calendar {
         builtin::calendar(id)
     }
 
+    /// A calendar's name and the version asked for, as in `XNYS@2` or `XNYS@draft`. A day boundary is part of the name:
+    /// `24/7@17:00 America/New_York` asks for no version.
+    pub fn name_and_version(asked: &str) -> (&str, Option<&str>) {
+        match asked.rsplit_once('@') {
+            Some((name, version)) if !version.contains(':') => (name, Some(version)),
+            _ => (asked, None),
+        }
+    }
+
     /// The ids of the calendars shipped with this crate.
     pub fn builtin_ids() -> &'static [&'static str] {
         builtin::IDS

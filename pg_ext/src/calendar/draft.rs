@@ -73,8 +73,8 @@ fn exceptions(c: &Conn, mode: Mode, names: &[String]) -> String {
         mode,
         &EXCEPTIONS,
         c"SELECT trade_date, toml, coalesce(note, '') FROM market.calendar_exceptions
-          WHERE calendar = ANY (pg_catalog.string_to_array($1, '@')) AND kind = 'schedule' ORDER BY trade_date, calendar",
-        &[Arg::text(&names.join("@"))],
+          WHERE calendar = ANY (pg_catalog.string_to_array($1, pg_catalog.chr(31))) AND kind = 'schedule' ORDER BY trade_date, calendar",
+        &[Arg::text(&names.join("\u{1f}"))],
         &mut |v, _| {
             // SAFETY: columns are date, text (NOT NULL by a constraint of the kind), text.
             unsafe { rows.push((time::trade_date(v[0].value() as i32), text(v[1]), text(v[2]))) }
@@ -169,12 +169,12 @@ pub unsafe extern "C-unwind" fn calendar_define(fc: FunctionCallInfo) -> Datum {
         c.insert(
             &INSERT,
             c"INSERT INTO market.calendar_versions (calendar, version, toml, aliases, note)
-              VALUES ($1, $2, $3, pg_catalog.string_to_array($4, '@'), $5)",
+              VALUES ($1, $2, $3, pg_catalog.string_to_array($4, pg_catalog.chr(31)), $5)",
             &[
                 Arg::text(&id),
                 Arg::int4(version),
                 Arg::text(&toml),
-                Arg::text(&calendar.aliases().join("@")),
+                Arg::text(&calendar.aliases().join("\u{1f}")),
                 Arg::option(pg_sys::TEXTOID, note),
             ],
         );

@@ -18,9 +18,9 @@ pub fn of(calendar: &Calendar, first: TradeDate, last: TradeDate) -> Vec<Halt> {
             Mode::SameSnapshot,
             &HALTS,
             c"SELECT from_ts, coalesce(till_ts, 'infinity'), coalesce(note, kind) FROM market.calendar_exceptions
-              WHERE calendar = ANY (pg_catalog.string_to_array($1, '@')) AND trade_date BETWEEN $2 AND $3
+              WHERE calendar = ANY (pg_catalog.string_to_array($1, pg_catalog.chr(31))) AND trade_date BETWEEN $2 AND $3
                 AND kind <> 'schedule' AND instrument_id IS NULL ORDER BY from_ts",
-            &[Arg::text(&names.join("@")), Arg::date(time::pg_days(first)), Arg::date(time::pg_days(last))],
+            &[Arg::text(&names.join("\u{1f}")), Arg::date(time::pg_days(first)), Arg::date(time::pg_days(last))],
             &mut |v, _| {
                 let at = |i: usize| time::nanos_clamped(v[i].value() as i64);
                 // SAFETY: the column is text and NOT NULL.

@@ -108,7 +108,7 @@ pub fn named(name: &str) -> Calendar {
     }
     let versions = watch();
     let generation = generation();
-    let found = if any_versions(versions) || name.contains('@') {
+    let found = if any_versions(versions) || Calendar::name_and_version(name).1.is_some() {
         // SAFETY: push and pop are paired; an error unwinds through the transaction's abort, which pops for us. Our own
         // table has no system cache, so the snapshot is made now and not one kept from an earlier lookup.
         unsafe {
@@ -145,10 +145,7 @@ pub fn newest(name: &str) -> Calendar {
 }
 
 fn resolve(mode: Mode, name: &str) -> Calendar {
-    let (id, version) = match name.split_once('@') {
-        Some((id, version)) => (id, Some(version)),
-        None => (name, None),
-    };
+    let (id, version) = Calendar::name_and_version(name);
     let shipped = Calendar::builtin(id);
     spi::connect(|c| {
         let id = match &shipped {

@@ -53,8 +53,8 @@ fn instruments(c: &Conn, mode: Mode, changes: &Changes) -> Vec<(i32, String)> {
     c.run_planned_once(
         mode,
         &INSTRUMENTS,
-        c"SELECT id, symbol FROM market.instruments WHERE calendar = ANY (pg_catalog.string_to_array($1, '@')) ORDER BY id",
-        &[Arg::text(&names.join("@"))],
+        c"SELECT id, symbol FROM market.instruments WHERE calendar = ANY (pg_catalog.string_to_array($1, pg_catalog.chr(31))) ORDER BY id",
+        &[Arg::text(&names.join("\u{1f}"))],
         // SAFETY: columns are int4 and text, NOT NULL.
         &mut |v, _| all.push((v[0].value() as i32, unsafe { text(v[1]) })),
     );
@@ -144,8 +144,8 @@ fn put_in_force(c: &Conn, id: &str, draft: &Draft, note: Option<Datum>) {
             &INSERT,
             c"INSERT INTO market.calendar_versions
                 (calendar, version, exceptions, note, toml, aliases, state, published_at, published_by)
-              VALUES ($1, $2, $3, $4, $5, pg_catalog.string_to_array($6, '@'), 'published', pg_catalog.now(), session_user)",
-            &[id, version, exceptions, note, Arg::text(&draft.toml), Arg::text(&draft.calendar.aliases().join("@"))],
+              VALUES ($1, $2, $3, $4, $5, pg_catalog.string_to_array($6, pg_catalog.chr(31)), 'published', pg_catalog.now(), session_user)",
+            &[id, version, exceptions, note, Arg::text(&draft.toml), Arg::text(&draft.calendar.aliases().join("\u{1f}"))],
         );
     }
 }
