@@ -5,7 +5,7 @@ use crate::error::{Error, Result, external};
 use crate::files;
 use crate::lazy::LazyTable;
 use crate::rewrite::ARRAY_SEPARATOR;
-use crate::scalar::{calendar, instant_type};
+use crate::scalar::instant_type;
 use crate::sessions::Arguments;
 use crate::tables::Market;
 use arrow::array::{
@@ -306,15 +306,16 @@ async fn bars_of(
     let sessions: Vec<Session<'static>> = calendar.sessions(first, last)?.collect();
     let (Some(head), Some(tail)) = (sessions.first(), sessions.last()) else { return Ok(Bars::default()) };
     let rows = Arc::new(live_rows(db, instrument.id, head.from, tail.till).await?);
-    let mut states = states(db, instrument.id, first, last).await?;
+    let (mut states, dropped) = states(db, instrument.id, first, last).await?;
     let mut answer = Answer::new(calendar, request.clone());
     if request.fill == Fill::Previous
         && let Some(close) = close_before(db, instrument, request, first).await?
     {
         answer.set_previous(close);
     }
-    let touched: BTreeSet<TradeDate> =
-        sessions.iter().filter(|s| !rows_of_session(&rows, s).is_empty()).map(|s| s.trade_date).collect();
+    // A row that came after retention dropped its session's trades changes no bar.
+    let late = |s: &&Session<'_>| !rows_of_session(&rows, s).is_empty() && !dropped.contains(&s.trade_date);
+    let touched: BTreeSet<TradeDate> = sessions.iter().filter(late).map(|s| s.trade_date).collect();
     states.extend(touched.iter().map(|day| (*day, State::Provisional)));
     let by_date: HashMap<TradeDate, &Session<'static>> = sessions.iter().map(|s| (s.trade_date, s)).collect();
     let mut made: HashMap<TradeDate, Vec<SessionBar>> = HashMap::new();
@@ -326,6 +327,16 @@ async fn bars_of(
             from_trades(db, instrument, request, (first, last), &also, &sessions, &rows, &mut made).await?;
         }
     } else {
+        if let Some(oldest) = dropped.first() {
+            let symbol = &instrument.symbol;
+            return Err(Error::question(
+                format!(
+                    "these bars of {symbol} are made of trades, and retention dropped those of {} sessions asked for, the first {oldest}",
+                    dropped.len()
+                ),
+                "ask for a timeframe of whole minutes, whose bars are kept, or for later sessions",
+            ));
+        }
         from_trades(db, instrument, request, (first, last), "", &sessions, &rows, &mut made).await?;
     }
     for session in &sessions {
@@ -402,25 +413,34 @@ async fn from_trades(
     Ok(())
 }
 
-/// The states of the sealed sessions; what is not there is provisional.
-async fn states(db: &Arc<Db>, instrument: i32, first: TradeDate, last: TradeDate) -> Result<HashMap<TradeDate, State>> {
+/// The states of the sealed sessions; what is not there is provisional. And the sessions whose trades retention dropped.
+async fn states(
+    db: &Arc<Db>,
+    instrument: i32,
+    first: TradeDate,
+    last: TradeDate,
+) -> Result<(HashMap<TradeDate, State>, BTreeSet<TradeDate>)> {
     let sql = format!(
-        "SELECT trade_date, CASE state WHEN 'provisional' THEN -1 WHEN 'final' THEN 0 ELSE revision END FROM market.session_bars
-         WHERE instrument_id = {instrument} AND trade_date BETWEEN {} AND {}",
+        "SELECT trade_date, CASE state WHEN 'provisional' THEN -1 WHEN 'final' THEN 0 ELSE revision END, (trades_dropped_at IS NOT NULL)::int4
+         FROM market.session_bars WHERE instrument_id = {instrument} AND trade_date BETWEEN {} AND {}",
         date(first),
         date(last)
     );
     let mut stream = db.copy(&sql).await?;
-    let mut states = HashMap::new();
+    let (mut states, mut dropped) = (HashMap::new(), BTreeSet::new());
     while let Some(f) = stream.next().await? {
         let state = match f.some(f.i32(1))? {
             -1 => State::Provisional,
             0 => State::Final,
             n => State::Revised(n),
         };
-        states.insert(TradeDate(f.some(f.days(0))?), state);
+        let day = TradeDate(f.some(f.days(0))?);
+        states.insert(day, state);
+        if f.some(f.i32(2))? != 0 {
+            dropped.insert(day);
+        }
     }
-    Ok(states)
+    Ok((states, dropped))
 }
 
 /// How far back a close is looked for to fill the first gap with.
@@ -494,11 +514,11 @@ fn session_bars(trades: &Trades, session: &Session<'_>, request: &OhlcRequest) -
 
 fn calendar_of(market: &Market, symbol: &str, near: TradeDate) -> Result<&'static Calendar> {
     if let Some(name) = &market.calendar {
-        return Ok(calendar(name)?);
+        return market.calendars.find(name);
     }
     let root = Symbol::parse(symbol, near).ok().and_then(|parsed| parsed.root().map(str::to_owned));
     match market::product(root.as_deref().unwrap_or(symbol)) {
-        Some(product) => Ok(calendar(&product.calendar)?),
+        Some(product) => market.calendars.find(&product.calendar),
         None => Err(invalid(
             format!("the calendar of \"{symbol}\" is not known"),
             "name it, as in --calendar XNYS; the table calendars lists them",

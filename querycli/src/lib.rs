@@ -9,6 +9,7 @@ pub mod calendars;
 mod db;
 pub mod error;
 mod files;
+mod known;
 mod lazy;
 pub mod render;
 mod rewrite;
@@ -55,24 +56,31 @@ impl Session {
             Some(url) => Some(Arc::new(db::Db::connect(url).await?)),
             None => None,
         };
+        let calendars = match &db {
+            Some(db) => Arc::clone(&db.calendars),
+            None => Arc::default(),
+        };
+        if let Some(db) = &db {
+            db.begin().await?;
+        }
         if let Some(calendar) = &options.calendar {
-            scalar::calendar(calendar)?;
+            calendars.find(calendar)?;
         }
         let mut config =
             SessionConfig::new().with_information_schema(true).with_default_catalog_and_schema("bellwether", "market");
         config.options_mut().execution.time_zone = Some("UTC".into());
         let context = SessionContext::new_with_config(config);
-        let market = Arc::new(tables::Market::new(db, options.calendar, context.clone()));
+        let market = Arc::new(tables::Market::new(db, Arc::clone(&calendars), options.calendar, context.clone()));
         let catalog = MemoryCatalogProvider::new();
         catalog.register_schema("market", Arc::clone(&market) as _)?;
         context.register_catalog("bellwether", Arc::new(catalog));
-        for function in scalar::functions() {
+        for function in scalar::functions(&calendars) {
             context.register_udf(function);
         }
         for function in aggregate::functions() {
             context.register_udaf(function);
         }
-        sessions::register(&context);
+        sessions::register(&context, &calendars);
         bars::register(&context, &market);
         files::register(&context, &market, &options.files).await?;
         Ok(Session { context, market })

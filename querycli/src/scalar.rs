@@ -1,6 +1,7 @@
 //! Calendar questions as functions of rows: the same answers as the extension's, from the same crate.
 
 use crate::error::external;
+use crate::known::Calendars;
 use arrow::array::{
     Array, ArrayRef, AsArray, BooleanBuilder, Date32Builder, Float64Builder, StringArray, StringBuilder,
     TimestampMicrosecondBuilder,
@@ -41,10 +42,35 @@ use Question as Q;
 struct CalendarFunction {
     question: Question,
     signature: Signature,
+    calendars: Shared,
 }
 
-/// All of them.
-pub fn functions() -> Vec<ScalarUDF> {
+/// The session's calendars: the functions of one session are equal, those of two are not.
+#[derive(Clone)]
+struct Shared(Arc<Calendars>);
+
+impl PartialEq for Shared {
+    fn eq(&self, other: &Shared) -> bool {
+        Arc::ptr_eq(&self.0, &other.0)
+    }
+}
+
+impl Eq for Shared {}
+
+impl std::hash::Hash for Shared {
+    fn hash<H: std::hash::Hasher>(&self, state: &mut H) {
+        std::ptr::hash(Arc::as_ptr(&self.0), state);
+    }
+}
+
+impl std::fmt::Debug for Shared {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("calendars")
+    }
+}
+
+/// All of them, over a session's calendars.
+pub fn functions(calendars: &Arc<Calendars>) -> Vec<ScalarUDF> {
     [
         Q::TradeDate,
         Q::Segment,
@@ -59,7 +85,7 @@ pub fn functions() -> Vec<ScalarUDF> {
     .into_iter()
     .map(|question| {
         let signature = Signature::user_defined(Volatility::Immutable);
-        ScalarUDF::new_from_impl(CalendarFunction { question, signature })
+        ScalarUDF::new_from_impl(CalendarFunction { question, signature, calendars: Shared(Arc::clone(calendars)) })
     })
     .collect()
 }
@@ -142,7 +168,7 @@ impl ScalarUDFImpl for CalendarFunction {
         let rows = if constant { 1 } else { args.number_rows };
         let answer = match self.question {
             Q::BarVwap => bar_vwap(&args.args[0].to_array(rows)?)?,
-            question => answer(question, &args.args, rows)?,
+            question => answer(&self.calendars.0, question, &args.args, rows)?,
         };
         match constant {
             true => Ok(ColumnarValue::Scalar(ScalarValue::try_from_array(&answer, 0)?)),
@@ -195,23 +221,13 @@ struct Site {
     segments: Segments,
 }
 
-/// The calendar of a name, for ever: there are as many as are shipped.
-pub fn calendar(name: &str) -> market::Result<&'static Calendar> {
-    use std::collections::HashMap;
-    use std::sync::{Mutex, PoisonError};
-    static KNOWN: Mutex<Option<HashMap<String, &'static Calendar>>> = Mutex::new(None);
-    let mut known = KNOWN.lock().unwrap_or_else(PoisonError::into_inner);
-    let known = known.get_or_insert_default();
-    if let Some(found) = known.get(name) {
-        return Ok(found);
-    }
-    let found: &'static Calendar = Box::leak(Box::new(Calendar::builtin(name)?));
-    known.insert(name.to_owned(), found);
-    Ok(found)
-}
-
-fn site(timeframe: Option<&str>, name: &str, segments: Option<&str>) -> market::Result<Site> {
-    let calendar = calendar(name)?;
+fn site(
+    calendars: &Calendars,
+    timeframe: Option<&str>,
+    name: &str,
+    segments: Option<&str>,
+) -> crate::error::Result<Site> {
+    let calendar = calendars.find(name)?;
     Ok(Site {
         texts: (timeframe.map(str::to_owned), name.to_owned(), segments.map(str::to_owned)),
         calendar,
@@ -283,7 +299,7 @@ impl Answers {
     }
 }
 
-fn answer(question: Question, args: &[ColumnarValue], rows: usize) -> Result<ArrayRef> {
+fn answer(calendars: &Calendars, question: Question, args: &[ColumnarValue], rows: usize) -> Result<ArrayRef> {
     // session_bucket puts the timeframe first
     let shift = usize::from(question == Q::SessionBucket);
     let timeframe = Text::new((shift == 1).then(|| &args[0]))?;
@@ -312,7 +328,7 @@ fn answer(question: Question, args: &[ColumnarValue], rows: usize) -> Result<Arr
             (site.texts.0.as_deref(), site.texts.1.as_str(), site.texts.2.as_deref()) == texts
         });
         if !same {
-            let site = site(texts.0, texts.1, texts.2).map_err(external)?;
+            let site = site(calendars, texts.0, texts.1, texts.2).map_err(external)?;
             let cursor = BucketCursor::new(site.calendar, site.timeframe, site.segments);
             current = Some((site, cursor));
         }

@@ -1,7 +1,8 @@
 //! The table functions `sessions` and `session_of`, the table `calendars`, and how table functions read their arguments.
 
 use crate::error::{Error, external};
-use crate::scalar::{calendar, instant_type};
+use crate::known::Calendars;
+use crate::scalar::instant_type;
 use arrow::array::{
     ArrayRef, BooleanArray, Date32Array, Int32Array, RecordBatch, StringArray, TimestampMicrosecondArray,
 };
@@ -92,15 +93,25 @@ impl<'a> Arguments<'a> {
     }
 }
 
-#[derive(Debug)]
-struct Sessions;
-#[derive(Debug)]
-struct SessionOf;
+struct Sessions(Arc<Calendars>);
+struct SessionOf(Arc<Calendars>);
+
+impl std::fmt::Debug for Sessions {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("sessions")
+    }
+}
+
+impl std::fmt::Debug for SessionOf {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("session_of")
+    }
+}
 
 /// Registers the table functions.
-pub fn register(context: &SessionContext) {
-    context.register_udtf("sessions", Arc::new(Sessions));
-    context.register_udtf("session_of", Arc::new(SessionOf));
+pub fn register(context: &SessionContext, calendars: &Arc<Calendars>) {
+    context.register_udtf("sessions", Arc::new(Sessions(Arc::clone(calendars))));
+    context.register_udtf("session_of", Arc::new(SessionOf(Arc::clone(calendars))));
 }
 
 fn field(name: &str, kind: DataType) -> Field {
@@ -125,7 +136,7 @@ fn table(fields: Vec<Field>, columns: Vec<ArrayRef>) -> Result<Arc<dyn TableProv
 impl TableFunctionImpl for Sessions {
     fn call_with_args(&self, args: TableFunctionArgs) -> Result<Arc<dyn TableProvider>> {
         let args = Arguments::new("sessions", &args);
-        let calendar = calendar(&args.required(0, "calendar")?).map_err(external)?;
+        let calendar = self.0.find(&args.required(0, "calendar")?).map_err(external)?;
         let (first, last) = (args.date(1, "first date")?, args.date(2, "last date")?);
         if first > last {
             return Err(external(Error::question(
@@ -139,7 +150,27 @@ impl TableFunctionImpl for Sessions {
         };
         let (mut days, mut clearing, mut names) = (Vec::new(), Vec::new(), Vec::new());
         let (mut opens, mut closes, mut irregular, mut notes) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
-        for session in calendar.sessions(first, last).map_err(external)? {
+        let hours = args.text(4)?;
+        let actual = match hours.as_deref() {
+            None | Some("scheduled") => None,
+            Some("actual") => Some(calendar.actual(first, last, &self.0.halts(calendar)).map_err(external)?),
+            Some(other) => {
+                return Err(external(Error::question(
+                    format!("invalid hours \"{other}\""),
+                    "use scheduled, or actual for what outages and halts left of the schedule",
+                )));
+            }
+        };
+        for (at, scheduled) in calendar.sessions(first, last).map_err(external)?.enumerate() {
+            let session = match actual.as_ref().map(|actual| &actual[at]) {
+                Some(actual) => market::Session {
+                    spans: &actual.spans,
+                    irregular: scheduled.irregular || actual.differs,
+                    note: &actual.note,
+                    ..scheduled
+                },
+                None => scheduled,
+            };
             for span in session.spans.iter().filter(|span| segments.contains(span.segment)) {
                 days.push(session.trade_date);
                 clearing.push(session.clearing_date);
@@ -186,7 +217,7 @@ impl TableFunctionImpl for SessionOf {
             let schema: SchemaRef = Arc::new(Schema::new(fields));
             return Ok(Arc::new(MemTable::try_new(schema, vec![vec![]])?));
         };
-        let session = calendar(&name).map_err(external)?.session_at(ts).map_err(external)?;
+        let session = self.0.find(&name).map_err(external)?.session_at(ts).map_err(external)?;
         let (segment, open, close) = match session.spans.iter().find(|s| s.open <= ts && ts < s.close) {
             Some(span) => (span.segment, span.open, span.close),
             None => {
@@ -205,13 +236,12 @@ impl TableFunctionImpl for SessionOf {
     }
 }
 
-/// The table `calendars`: those shipped with this program.
+/// The table `calendars`: those in force.
 ///
 /// # Errors
 /// A shipped calendar that cannot be read.
-pub fn calendars() -> Result<Arc<dyn TableProvider>> {
-    let all: Vec<&Calendar> =
-        Calendar::builtin_ids().iter().map(|id| calendar(id)).collect::<market::Result<_>>().map_err(external)?;
+pub fn calendars(calendars: &Calendars) -> Result<Arc<dyn TableProvider>> {
+    let all: Vec<&Calendar> = calendars.all().map_err(external)?;
     let text = |of: fn(&Calendar) -> String| -> ArrayRef {
         Arc::new(StringArray::from_iter_values(all.iter().map(|c| of(c))))
     };

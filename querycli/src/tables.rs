@@ -2,6 +2,7 @@
 
 use crate::db::{self, Db};
 use crate::error::external;
+use crate::known::Calendars;
 use crate::sessions;
 use async_trait::async_trait;
 use datafusion::catalog::{SchemaProvider, TableProvider};
@@ -15,6 +16,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 pub struct Market {
     /// The database, if there is one.
     pub db: Option<Arc<Db>>,
+    /// The database's calendars over the program's.
+    pub calendars: Arc<Calendars>,
     /// The calendar of files' instruments, if it was named.
     pub calendar: Option<String>,
     /// Runs plans of our own.
@@ -31,8 +34,13 @@ impl fmt::Debug for Market {
 
 impl Market {
     /// Without files yet.
-    pub fn new(db: Option<Arc<Db>>, calendar: Option<String>, context: SessionContext) -> Market {
-        Market { db, calendar, context, tables: Mutex::default(), file_trades: Mutex::default() }
+    pub fn new(
+        db: Option<Arc<Db>>,
+        calendars: Arc<Calendars>,
+        calendar: Option<String>,
+        context: SessionContext,
+    ) -> Market {
+        Market { db, calendars, calendar, context, tables: Mutex::default(), file_trades: Mutex::default() }
     }
 
     fn tables(&self) -> MutexGuard<'_, BTreeMap<String, Arc<dyn TableProvider>>> {
@@ -71,7 +79,7 @@ impl SchemaProvider for Market {
             return Ok(Some(Arc::clone(table)));
         }
         if name == "calendars" {
-            return sessions::calendars().map(Some);
+            return sessions::calendars(&self.calendars).map(Some);
         }
         match &self.db {
             Some(db) if name == "trades" => Ok(Some(Arc::new(db::TradesTable::new(Arc::clone(db))))),

@@ -293,6 +293,31 @@ async fn an_exception_of_a_shipped_calendar_is_published_and_taken_back() -> Res
         rebuilt(&before.2, &marks(&client).await?).into_iter().map(|(_, date)| date).collect();
     assert_eq!(changed, BTreeSet::from(["2025-12-02".to_owned(), "2025-12-03".to_owned()]));
     same("verify", &verify(&client, "X").await?, &[]);
+    // querycli asks the database which calendar is in force
+    let bars = format!(
+        "SELECT trade_date, open, high, low, close, volume, trades FROM market.session_ohlc('X', '1d', date '{FIRST}', date '{LAST}') ORDER BY 1"
+    );
+    let mut engines = Vec::new();
+    for sql in [
+        format!(
+            "SELECT market.is_session(date '2025-12-02', 'XNYS'), market.is_session(date '2025-12-02', 'XNYS@{version}')"
+        ),
+        format!(
+            "SELECT trade_date, segment, opens_at FROM market.sessions('NYSE', date '{FIRST}', date '{LAST}') ORDER BY 3"
+        ),
+        bars,
+    ] {
+        use sqllogictest::{AsyncDB, DBOutput};
+        let postgres = tests::slt::Postgres::connect(&database).await?.run(&sql).await?;
+        let querycli = tests::slt::QueryCli::new(&database).run(&sql).await?;
+        let (DBOutput::Rows { rows: a, .. }, DBOutput::Rows { rows: b, .. }) = (postgres, querycli) else {
+            anyhow::bail!("no rows: {sql}")
+        };
+        assert_eq!(a, b, "{sql}");
+        engines.push(a);
+    }
+    assert_eq!(engines[0], [["false", "true"]]);
+    ensure!(engines[2].len() == 10, "eleven sessions less one");
     let nothing = client.batch_execute("SELECT market.calendar_publish('XNYS')").await;
     assert_eq!(state(nothing)?, "55000");
     client.batch_execute("DELETE FROM market.calendar_exceptions; SELECT market.calendar_publish('XNYS')").await?;

@@ -41,7 +41,8 @@ const PLAN: &str = "SELECT symbol, trade_date, trades, bytes > 0, held_back FROM
 
 #[tokio::test]
 async fn raw_trades_some_sessions_and_bars_for_ever_is_one_call() -> Result<()> {
-    let client = cluster::database("retain").await?.client().await?;
+    let database = cluster::database("retain").await?;
+    let client = database.client().await?;
     let days = days(&client, 8).await?;
     filled(&client, "SPY", &days).await?;
     client.batch_execute("CALL market.maintain()").await?;
@@ -68,6 +69,18 @@ async fn raw_trades_some_sessions_and_bars_for_ever_is_one_call() -> Result<()> 
         |first: &str| format!("SELECT * FROM market.session_ohlc('SPY', '30s', date '{first}', current_date)");
     assert_eq!(state(client.simple_query(&seconds(&days[2])).await)?, "55000");
     ensure!(!texts(&client, &seconds(&days[3])).await?.is_empty());
+    let querycli = |sql: String| -> Result<std::process::Output> {
+        Ok(database.program("querycli", &["--format", "csv", "-c", &sql])?.output()?)
+    };
+    let refused = querycli(seconds(&days[2]).replace("current_date", &format!("date '{}'", days[7])))?;
+    let said = String::from_utf8(refused.stderr)?;
+    ensure!(!refused.status.success() && said.contains("retention dropped those of 1 sessions"), "{said}");
+    let minutes = format!(
+        "SELECT * FROM market.session_ohlc('SPY', '5m', date '{}', date '{}', segments => 'ETH')",
+        days[0], days[7]
+    );
+    let rows = String::from_utf8(querycli(minutes)?.stdout)?.lines().count();
+    assert_eq!(rows, before.0.len() + 1, "a header and the same bars");
     Ok(())
 }
 

@@ -12,6 +12,7 @@ pub use table::PgTable;
 pub use trades::TradesTable;
 
 use crate::error::{Error, Result, causes};
+use crate::known::Calendars;
 use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -32,6 +33,8 @@ pub struct Db {
     leader: tokio::sync::Mutex<Client>,
     snapshot: Mutex<String>,
     idle: Mutex<Vec<Client>>,
+    /// Its calendars over the program's, as of the snapshot.
+    pub calendars: Arc<Calendars>,
     /// Tables and views of the schema `market`.
     pub relations: Vec<String>,
 }
@@ -153,6 +156,7 @@ impl Db {
             leader: tokio::sync::Mutex::new(leader),
             snapshot: Mutex::default(),
             idle: Mutex::default(),
+            calendars: Arc::default(),
             relations,
         })
     }
@@ -165,6 +169,7 @@ impl Db {
         let leader = self.leader.lock().await;
         let open = !self.snapshot.lock().unwrap_or_else(PoisonError::into_inner).is_empty();
         leader.batch_execute(&format!("{}{BEGIN}", if open { "ROLLBACK; " } else { "" })).await?;
+        self.calendars.refresh(&leader).await?;
         let id: String = leader.query_one("SELECT pg_export_snapshot()", &[]).await?.get(0);
         *self.snapshot.lock().unwrap_or_else(PoisonError::into_inner) = id;
         Ok(())

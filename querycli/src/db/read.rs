@@ -2,7 +2,6 @@
 
 use super::{CopyRows, Db, date, timestamptz};
 use crate::error::Result;
-use crate::scalar;
 use bytes::Bytes;
 use market::block::{self, Header};
 use market::{
@@ -37,7 +36,7 @@ impl Instrument {
                 &[&symbol, &near],
             )
             .await?;
-        Ok(Instrument { id: row.get(0), symbol: row.get(1), calendar: scalar::calendar(row.get(2))? })
+        Ok(Instrument { id: row.get(0), symbol: row.get(1), calendar: db.calendars.find(row.get(2))? })
     }
 }
 

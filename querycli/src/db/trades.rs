@@ -202,7 +202,7 @@ impl Reader {
             instruments.push_back(Instrument {
                 id: row.get(0),
                 symbol: row.get(1),
-                calendar: scalar::calendar(row.get(2))?,
+                calendar: db.calendars.find(row.get(2))?,
             });
         }
         let ids = ["seq", "sub", "flags", "cond", "ts_recv", "trade_id"]
