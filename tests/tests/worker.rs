@@ -4,7 +4,6 @@
 use anyhow::{Context, Result, ensure};
 use std::fs::OpenOptions;
 use std::io::Write as _;
-use std::process::Command;
 use std::time::Duration;
 use tests::cluster;
 use tests::store::{self, texts};
@@ -102,7 +101,7 @@ async fn every_database_with_the_extension_is_maintained_and_a_killed_worker_com
         tokio::time::sleep(Duration::from_millis(100)).await;
     }
     let pid = found.context("no worker at work")?;
-    ensure!(Command::new("kill").args(["-9", &pid]).status()?.success());
+    ensure!(tests::signal(pid.parse()?, "-9")?, "the worker has ended by itself");
     let mut again = cluster::connect(&server.url("one")).await;
     for _ in 0..600 {
         if let Ok(client) = &again
