@@ -98,7 +98,8 @@ proptest! {
         let request = OhlcRequest { day: Day::Clearing, fill, ..OhlcRequest::new(timeframe, segments) };
         let mut answer = Answer::new(&calendar, request.clone());
         // (key, label, first, last, prices)
-        let mut expected: Vec<((i32, i64), TradeDate, TradeDate, Vec<i64>)> = Vec::new();
+        type Group = ((i32, i64), TradeDate, TradeDate, Vec<i64>);
+        let mut expected: Vec<Group> = Vec::new();
         for (i, ((trade_date, clears), traded)) in asked.iter().zip(&traded).enumerate() {
             let session = calendar.session(*trade_date).unwrap().unwrap();
             let price = 1000 + i as i64;

@@ -4,7 +4,7 @@ use super::spec::{Hours, Minutes, PREVIOUS_SESSION, Spec, Special, Windows, cut}
 use super::zone::{Wall, is_summer};
 use crate::error::{Error, Result};
 use crate::session::{Segment, Span};
-use crate::time::{HOUR, Nanos, TradeDate};
+use crate::time::{DAY, HOUR, Nanos, TradeDate};
 use chrono::Datelike;
 
 /// How many days away a neighbouring session is looked for.
@@ -17,12 +17,48 @@ pub(crate) struct Grid {
     pub dates: Vec<TradeDate>,
     /// The storage window of session `i` is `edges[i]..edges[i + 1]`.
     pub edges: Vec<Nanos>,
+    /// The session at the first edge, and every 24 hours after it: where the search for an instant begins.
+    pub daily: Vec<u32>,
     pub days: Vec<Day>,
     pub spans: Vec<Span>,
     /// The notes that `Day::note` points to; the first is empty.
     pub notes: Vec<String>,
     /// Weekdays with hours on which there is no session, with the index of the holiday's name in `Spec::holidays`.
     pub closures: Vec<(TradeDate, u32)>,
+}
+
+impl Grid {
+    /// The index of the session whose storage window holds the instant; `None` beyond the first and the last edge.
+    pub fn locate(&self, ts: Nanos) -> Option<usize> {
+        let (first, last) = (*self.edges.first()?, *self.edges.last()?);
+        if ts < first || last <= ts {
+            return None;
+        }
+        let mut at = *self.daily.get(days_between(first, ts))? as usize;
+        // A window is about a day long, so this is a step or two; the last edge lies after the instant.
+        while *self.edges.get(at + 1)? <= ts {
+            at += 1;
+        }
+        Some(at)
+    }
+
+    /// `daily` for these edges.
+    fn index(edges: &[Nanos]) -> Vec<u32> {
+        let (Some(first), Some(last)) = (edges.first(), edges.last()) else { return Vec::new() };
+        let mut daily = Vec::with_capacity(days_between(*first, *last) + 1);
+        for (at, till) in edges.iter().enumerate().skip(1) {
+            // The days that begin before this window ends and after the one before it.
+            while first.wrapping_add(daily.len() as i64 * DAY) < *till && daily.len() <= days_between(*first, *last) {
+                daily.push(at as u32 - 1);
+            }
+        }
+        daily
+    }
+}
+
+/// Whole days from one instant to a later one; the difference of two far ones fits in 64 bits without a sign only.
+fn days_between(first: Nanos, ts: Nanos) -> usize {
+    (ts.wrapping_sub(first) as u64 / DAY as u64) as usize
 }
 
 /// One session of a grid.
@@ -412,6 +448,7 @@ impl Grid {
             // No session follows within a fortnight.
             grid.edges.push(before.map_or(0, |last| last.end().saturating_add(HOUR)));
         }
+        grid.daily = Grid::index(&grid.edges);
         match grid.days.is_empty() {
             true => Err(Error::InvalidSpec {
                 name: format!("calendar {}", spec.id),

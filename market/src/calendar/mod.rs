@@ -339,11 +339,7 @@ impl Calendar {
 
     /// The index of the session whose storage window holds the instant.
     fn locate(&self, ts: Nanos) -> Result<usize> {
-        let edges = &self.inner.grid.edges;
-        match edges.partition_point(|edge| *edge <= ts) {
-            after if after > 0 && after < edges.len() => Ok(after - 1),
-            _ => Err(self.out_of_bounds(format_instant(ts))),
-        }
+        self.inner.grid.locate(ts).ok_or_else(|| self.out_of_bounds(format_instant(ts)))
     }
 
     fn nth(&self, index: usize) -> Session<'_> {
