@@ -85,11 +85,18 @@ CREATE TABLE market.archived_sessions (
   location           text NOT NULL,
   system_identifier  int8 NOT NULL DEFAULT (pg_catalog.pg_control_system()).system_identifier,
   archived_at        timestamptz NOT NULL DEFAULT pg_catalog.now(),
+  n                  int8,
+  timeline           int4 DEFAULT (pg_catalog.pg_control_checkpoint()).timeline_id,
+  revision           int4,
   PRIMARY KEY (instrument_id, trade_date, location)
 );
-COMMENT ON TABLE market.archived_sessions IS 'What lies in an archive: written by whoever writes it there. Retention that asks for it drops only what is archived with the digest stored here.';
+COMMENT ON TABLE market.archived_sessions IS 'What lies in an archive: told by who writes it there, with market.mark_archived(). Retention that asks for it drops only what is archived with the digest stored here.';
 COMMENT ON COLUMN market.archived_sessions.digest IS 'Digest of the archived trades, as in market.session_bars; another one does not count.';
 COMMENT ON COLUMN market.archived_sessions.system_identifier IS 'Of the server that wrote it; an entry of another server does not count.';
+COMMENT ON COLUMN market.archived_sessions.location IS 'Where it lies: the folder or URL of the archive.';
+COMMENT ON COLUMN market.archived_sessions.n IS 'How many trades were archived, where told.';
+COMMENT ON COLUMN market.archived_sessions.timeline IS 'Timeline of the server that wrote it: it grows with every recovery to a point in time and every promotion.';
+COMMENT ON COLUMN market.archived_sessions.revision IS 'Revision of the session that was archived.';
 
 SELECT pg_catalog.pg_extension_config_dump('market.session_stats', '');
 SELECT pg_catalog.pg_extension_config_dump('market.policies', '');
