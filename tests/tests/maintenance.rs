@@ -7,12 +7,13 @@ use tests::cluster::{self, Database};
 use tests::store::{self, state, texts};
 use tokio_postgres::{AsyncMessage, Client, NoTls};
 
-/// Trades of the last `sessions` sessions of XNYS before today, 300 each from 10:00 New York.
+/// Trades of the last `sessions` sessions of XNYS before today, 300 each from 10:00 New York: over before 12:30, so that
+/// a half day among them (the tests run on any day of the year) has no trades after its close.
 async fn past(client: &Client, symbol: &str, sessions: i32) -> Result<()> {
     store::instrument(client, symbol, "XNYS").await?;
     let sql = format!(
         "INSERT INTO market.trades (symbol, ts, seq, price, size)
-         SELECT '{symbol}', (d || ' 10:00 America/New_York')::timestamptz + n * interval '37 seconds', n, 600 + n % 13, 1 + n % 3
+         SELECT '{symbol}', (d || ' 10:00 America/New_York')::timestamptz + n * interval '29 seconds', n, 600 + n % 13, 1 + n % 3
          FROM (SELECT market.next_session(current_date, 'XNYS', -k) AS d FROM generate_series(1, {sessions}) AS k) AS days,
               generate_series(1, 300) AS n"
     );
@@ -373,7 +374,7 @@ async fn listeners_hear_of_sealed_and_revised_sessions() -> Result<()> {
     client.batch_execute("SELECT market.seal('BTC', (now() AT TIME ZONE 'UTC')::date)").await?;
     maintain(&client).await?;
     let day = one(&client, "SELECT market.next_session(current_date, 'XNYS', -1)").await?;
-    client.batch_execute(&format!("SELECT market.bust_trade('SPY', (date '{day}' || ' 10:00:37 America/New_York')::timestamptz, 1); SELECT market.seal('SPY', '{day}')")).await?;
+    client.batch_execute(&format!("SELECT market.bust_trade('SPY', (date '{day}' || ' 10:00:29 America/New_York')::timestamptz, 1); SELECT market.seal('SPY', '{day}')")).await?;
     for (state, revision) in [("final", 0), ("revised", 1)] {
         let said: serde_json::Value = serde_json::from_str(&heard.recv().await.context("heard nothing")?)?;
         let expected = serde_json::json!({"symbol": "SPY", "trade_date": day, "state": state, "revision": revision});
