@@ -182,6 +182,25 @@ fn wide_to_f64(raw: i128, decimals: u32) -> f64 {
     if raw < 0 { -value } else { value }
 }
 
+/// A decimal number as PostgreSQL prints it in units of 10^-`digits`; `None` if it has more digits or does not fit.
+///
+/// ```
+/// assert_eq!(market::money::parse_scaled("-12.50", 3), Some(-12_500));
+/// assert_eq!(market::money::parse_scaled("0.0001", 3), None);
+/// ```
+pub fn parse_scaled(text: &str, digits: usize) -> Option<i128> {
+    let (negative, text) = text.strip_prefix('-').map_or((false, text), |rest| (true, rest));
+    let (whole, fraction) = text.split_once('.').unwrap_or((text, ""));
+    let fraction = fraction.trim_end_matches('0');
+    if fraction.len() > digits {
+        return None;
+    }
+    let whole: i128 = whole.parse().ok()?;
+    let part: i128 = if fraction.is_empty() { 0 } else { format!("{fraction:0<digits$}").parse().ok()? };
+    let value = whole.checked_mul(10i128.checked_pow(u32::try_from(digits).ok()?)?)?.checked_add(part)?;
+    Some(if negative { -value } else { value })
+}
+
 /// Volume-weighted average price; `None` without volume. Within 1e-12 relative of the exact quotient.
 pub fn vwap(notional: i128, volume: i128) -> Option<f64> {
     (volume > 0).then(|| (notional as f64 / volume as f64) / 1e9)

@@ -19,10 +19,10 @@ use futures_util::stream;
 use market::block::{self, Core, Header};
 use market::ohlc::{Answer, Fill, OhlcRequest, SessionBar, SessionFold, Wanted};
 use market::{
-    Calendar, Day, LiveRows, Nanos, Segments, Session, Symbol, Timeframe, TradeDate, Trades, When, decode_minutes,
-    money,
+    Bar, Calendar, Day, LiveRows, Nanos, Segment, Segments, Session, Symbol, Timeframe, TradeDate, Trades, When,
+    decode_minutes, money,
 };
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::ops::Range;
 use std::sync::Arc;
 
@@ -314,12 +314,31 @@ async fn bars_of(
         answer.set_previous(close);
     }
     // A row that came after retention dropped its session's trades changes no bar.
-    let late = |s: &&Session<'_>| !rows_of_session(&rows, s).is_empty() && !dropped.contains(&s.trade_date);
+    let late = |s: &&Session<'_>| !rows_of_session(&rows, s).is_empty() && !dropped.trades.contains(&s.trade_date);
     let touched: BTreeSet<TradeDate> = sessions.iter().filter(late).map(|s| s.trade_date).collect();
     states.extend(touched.iter().map(|day| (*day, State::Provisional)));
     let by_date: HashMap<TradeDate, &Session<'static>> = sessions.iter().map(|s| (s.trade_date, s)).collect();
     let mut made: HashMap<TradeDate, Vec<SessionBar>> = HashMap::new();
-    if sessions.iter().all(|session| request.minutes_suffice(session)) {
+    if let Some(oldest) = dropped.minutes.first() {
+        // With minute bars SQL and we may go different ways to the same bar; without them only its way is left.
+        if request.timeframe.is_intraday()
+            || !from_summaries(db, instrument, request, (first, last), &by_date, &mut made).await?
+        {
+            let symbol = &instrument.symbol;
+            return Err(Error::question(
+                format!(
+                    "these bars of {symbol} are made of minute bars, and retention dropped those of {} sessions asked for, the first {oldest}",
+                    dropped.minutes.len()
+                ),
+                "ask for whole sessions (1d, 1w ...), whose bars are kept, or for later ones",
+            ));
+        }
+        let days: Vec<String> = touched.iter().map(|day| day.to_string()).collect();
+        let also = format!("AND trade_date = ANY ({}::date[])", literal(&format!("{{{}}}", days.join(","))));
+        if !touched.is_empty() {
+            from_trades(db, instrument, request, (first, last), &also, &sessions, &rows, &mut made).await?;
+        }
+    } else if sessions.iter().all(|session| request.minutes_suffice(session)) {
         from_minutes(db, instrument, request, (first, last), &by_date, &touched, &mut made).await?;
         let days: Vec<String> = touched.iter().map(|day| day.to_string()).collect();
         let also = format!("AND trade_date = ANY ({}::date[])", literal(&format!("{{{}}}", days.join(","))));
@@ -327,12 +346,12 @@ async fn bars_of(
             from_trades(db, instrument, request, (first, last), &also, &sessions, &rows, &mut made).await?;
         }
     } else {
-        if let Some(oldest) = dropped.first() {
+        if let Some(oldest) = dropped.trades.first() {
             let symbol = &instrument.symbol;
             return Err(Error::question(
                 format!(
                     "these bars of {symbol} are made of trades, and retention dropped those of {} sessions asked for, the first {oldest}",
-                    dropped.len()
+                    dropped.trades.len()
                 ),
                 "ask for a timeframe of whole minutes, whose bars are kept, or for later sessions",
             ));
@@ -343,6 +362,70 @@ async fn bars_of(
         answer.add(session, &made.remove(&session.trade_date).unwrap_or_default())?;
     }
     Ok(Bars { symbol: instrument.symbol.clone(), bars: answer.finish(), states })
+}
+
+/// Bars of whole sessions of their summaries, as the extension makes them; `false` if one of these does not merge exactly.
+async fn from_summaries(
+    db: &Arc<Db>,
+    instrument: &Instrument,
+    request: &OhlcRequest,
+    (first, last): (TradeDate, TradeDate),
+    sessions: &HashMap<TradeDate, &Session<'static>>,
+    made: &mut HashMap<TradeDate, Vec<SessionBar>>,
+) -> Result<bool> {
+    let off = Segments::only(Segment::Off);
+    if request.segments.contains(Segment::Off) && request.segments != off {
+        return Ok(false);
+    }
+    let names: Vec<&str> =
+        Segment::ALL.into_iter().filter(|s| request.segments.contains(*s)).map(|s| s.name()).collect();
+    let sql = format!(
+        "SELECT trade_date, open, high, low, close, volume::text, notional::text, trades, priced, mergeable::int4
+         FROM market.session_bars WHERE instrument_id = {} AND trade_date BETWEEN {} AND {} AND segment = ANY ({}::text[])
+         ORDER BY trade_date, opens_at",
+        instrument.id,
+        date(first),
+        date(last),
+        literal(&format!("{{{}}}", names.join(",")))
+    );
+    let mut stream = db.copy(&sql).await?;
+    let mut parts: BTreeMap<TradeDate, Vec<(Bar, bool)>> = BTreeMap::new();
+    while let Some(f) = stream.next().await? {
+        let price = |at| -> Result<i64> { Ok(f.f64(at)?.map(money::price_from_f64).transpose()?.unwrap_or(0)) };
+        let sum = |at, digits| -> Result<Option<i128>> { Ok(money::parse_scaled(f.some(f.text(at))?, digits)) };
+        let (Some(volume), Some(notional)) = (sum(5, 9)?, sum(6, 18)?) else { return Ok(false) };
+        let bar = Bar {
+            open: price(1)?,
+            high: price(2)?,
+            low: price(3)?,
+            close: price(4)?,
+            volume,
+            notional,
+            trades: f.some(f.i64(7))?,
+            priced: f.some(f.i64(8))?,
+            weak_close: false,
+        };
+        parts.entry(TradeDate(f.some(f.days(0))?)).or_default().push((bar, f.some(f.i32(9))? != 0));
+    }
+    let several = request.groups();
+    if parts.values().any(|bars| (several || bars.len() > 1) && bars.iter().any(|(_, mergeable)| !mergeable)) {
+        return Ok(false);
+    }
+    for (day, bars) in parts {
+        let Some(session) = sessions.get(&day) else { continue };
+        let (Some(open_at), Some(close_at)) = (session.open(request.segments), session.close(request.segments)) else {
+            continue;
+        };
+        let Some(bar) = bars.into_iter().map(|(bar, _)| bar).reduce(|mut all, bar| {
+            all.append(&bar);
+            all
+        }) else {
+            continue;
+        };
+        let bar = SessionBar { label: day, trade_date: day, last_date: day, open_at, close_at, bar, filled: false };
+        made.insert(day, vec![bar]);
+    }
+    Ok(true)
 }
 
 async fn from_minutes(
@@ -413,21 +496,31 @@ async fn from_trades(
     Ok(())
 }
 
-/// The states of the sealed sessions; what is not there is provisional. And the sessions whose trades retention dropped.
+/// What retention left of sessions.
+#[derive(Default)]
+struct Dropped {
+    /// Sessions without their trades.
+    trades: BTreeSet<TradeDate>,
+    /// Of these, sessions without their minute bars.
+    minutes: BTreeSet<TradeDate>,
+}
+
+/// The states of the sealed sessions; what is not there is provisional. And what retention dropped.
 async fn states(
     db: &Arc<Db>,
     instrument: i32,
     first: TradeDate,
     last: TradeDate,
-) -> Result<(HashMap<TradeDate, State>, BTreeSet<TradeDate>)> {
+) -> Result<(HashMap<TradeDate, State>, Dropped)> {
     let sql = format!(
-        "SELECT trade_date, CASE state WHEN 'provisional' THEN -1 WHEN 'final' THEN 0 ELSE revision END, (trades_dropped_at IS NOT NULL)::int4
+        "SELECT trade_date, CASE state WHEN 'provisional' THEN -1 WHEN 'final' THEN 0 ELSE revision END, (trades_dropped_at IS NOT NULL)::int4,
+                (minutes_dropped_at IS NOT NULL)::int4
          FROM market.session_bars WHERE instrument_id = {instrument} AND trade_date BETWEEN {} AND {}",
         date(first),
         date(last)
     );
     let mut stream = db.copy(&sql).await?;
-    let (mut states, mut dropped) = (HashMap::new(), BTreeSet::new());
+    let (mut states, mut dropped) = (HashMap::new(), Dropped::default());
     while let Some(f) = stream.next().await? {
         let state = match f.some(f.i32(1))? {
             -1 => State::Provisional,
@@ -437,7 +530,10 @@ async fn states(
         let day = TradeDate(f.some(f.days(0))?);
         states.insert(day, state);
         if f.some(f.i32(2))? != 0 {
-            dropped.insert(day);
+            dropped.trades.insert(day);
+        }
+        if f.some(f.i32(3))? != 0 {
+            dropped.minutes.insert(day);
         }
     }
     Ok((states, dropped))

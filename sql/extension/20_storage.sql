@@ -112,6 +112,7 @@ CREATE TABLE market.session_bars (
   verified_at       timestamptz,
   differences       int4,
   trades_dropped_at timestamptz,
+  minutes_dropped_at timestamptz,
   PRIMARY KEY (instrument_id, trade_date, segment)
 );
 -- what maintenance looks for; both stay small
@@ -126,6 +127,7 @@ COMMENT ON COLUMN market.session_bars.reason IS 'Why a provisional bar is not fi
 COMMENT ON COLUMN market.session_bars.verified_at IS 'When maintenance last made it again of its trades; NULL since it was last sealed.';
 COMMENT ON COLUMN market.session_bars.differences IS 'How many differences that found.';
 COMMENT ON COLUMN market.session_bars.trades_dropped_at IS 'When retention dropped the session''s trades. The bars stay; the trades come back when exactly they are loaded again.';
+COMMENT ON COLUMN market.session_bars.minutes_dropped_at IS 'When retention dropped the session''s minute bars, after its trades: what is left are these bars.';
 COMMENT ON COLUMN market.session_bars.mergeable IS 'Whether bars of several segments or sessions may be made of this one; else they are made of minute bars.';
 COMMENT ON COLUMN market.session_bars.digest IS 'Hash of the session''s trades, the same on each of its rows.';
 SELECT pg_catalog.pg_extension_config_dump('market.session_bars', '');
@@ -152,7 +154,38 @@ COMMENT ON TABLE market.trade_corrections IS 'Append-only log of busts and corre
 SELECT pg_catalog.pg_extension_config_dump('market.trade_corrections', '');
 SELECT pg_catalog.pg_extension_config_dump('market.trade_corrections_id_seq', '');
 
--- Partitions are made when a session first needs one: blocks by month, minute bars by year.
+-- Partitions are made when a session first needs one: blocks by month, minute bars by year, where a policy says so with parts
+-- by instrument below.
+CREATE FUNCTION market.make_partition(parent text, partition text, from_date date, till_date date, key text, says text) RETURNS void
+LANGUAGE plpgsql VOLATILE STRICT SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+  parts int4;
+  leaf text;
+BEGIN
+  SELECT (p.options ->> 'hash')::int4 INTO parts FROM market.policies AS p
+  WHERE p.action = 'partitions' AND p.relation = CASE parent WHEN 'trade_blocks' THEN 'trades' ELSE 'minute_bars' END;
+  -- made apart and attached: CREATE ... PARTITION OF would wait for every reader of the parent, and stop the next ones
+  IF coalesce(parts, 1) > 1 THEN
+    EXECUTE format('CREATE TABLE market.%I (LIKE market.%I INCLUDING STORAGE) PARTITION BY HASH (instrument_id)', partition, parent);
+    EXECUTE format('COMMENT ON TABLE market.%I IS %L', partition, says || ', in parts by instrument.');
+  END IF;
+  FOR part IN 0..coalesce(parts, 1) - 1 LOOP
+    leaf := CASE WHEN coalesce(parts, 1) > 1 THEN format('%s_%s', partition, part) ELSE partition END;
+    EXECUTE format('CREATE TABLE market.%I (LIKE market.%I INCLUDING STORAGE) WITH (toast.autovacuum_vacuum_scale_factor = 0.02)', leaf, parent);
+    EXECUTE format('ALTER TABLE market.%I ADD PRIMARY KEY (%s)', leaf, key);
+    EXECUTE format('COMMENT ON TABLE market.%I IS %L', leaf, says || '.');
+    IF parts > 1 THEN
+      EXECUTE format('ALTER TABLE market.%I ATTACH PARTITION market.%I FOR VALUES WITH (MODULUS %s, REMAINDER %s)', partition, leaf, parts, part);
+    END IF;
+  END LOOP;
+  EXECUTE format('ALTER TABLE market.%I ATTACH PARTITION market.%I FOR VALUES FROM (%L) TO (%L)', parent, partition, from_date, till_date);
+END
+$$;
+COMMENT ON FUNCTION market.make_partition(text, text, date, date, text, text) IS
+  'Makes one partition of trade_blocks or bar_blocks, with parts by hash of the instrument where market.set_policy(''partitions'') says so.';
+REVOKE ALL ON FUNCTION market.make_partition(text, text, date, date, text, text) FROM PUBLIC;
+
 CREATE FUNCTION market.ensure_partitions(day date) RETURNS void
 LANGUAGE plpgsql VOLATILE STRICT SECURITY DEFINER SET search_path = pg_catalog, pg_temp
 AS $$
@@ -172,26 +205,18 @@ BEGIN
   -- and what another session has just made is made again.
   LOCK TABLE market.feeds IN ACCESS SHARE MODE;
   IF pg_catalog.to_regclass(pg_catalog.format('market.%I', blocks)) IS NULL THEN
-    -- made apart and attached: CREATE ... PARTITION OF would wait for every reader of the parent, and stop the next ones
-    EXECUTE pg_catalog.format('CREATE TABLE market.%I (LIKE market.trade_blocks INCLUDING STORAGE)
-      WITH (toast.autovacuum_vacuum_scale_factor = 0.02)', blocks);
-    EXECUTE pg_catalog.format('ALTER TABLE market.%I ADD PRIMARY KEY (instrument_id, trade_date, part)', blocks);
-    EXECUTE pg_catalog.format('COMMENT ON TABLE market.%I IS %L', blocks, 'Sealed trades of a month.');
-    EXECUTE pg_catalog.format('ALTER TABLE market.trade_blocks ATTACH PARTITION market.%I FOR VALUES FROM (%L) TO (%L)',
-      blocks, month, (month + interval '1 month')::date);
+    PERFORM market.make_partition('trade_blocks', blocks, month, (month + interval '1 month')::date, 'instrument_id, trade_date, part',
+      'Sealed trades of a month');
   END IF;
   IF pg_catalog.to_regclass(pg_catalog.format('market.%I', bars)) IS NULL THEN
-    EXECUTE pg_catalog.format('CREATE TABLE market.%I (LIKE market.bar_blocks INCLUDING STORAGE)
-      WITH (toast.autovacuum_vacuum_scale_factor = 0.02)', bars);
-    EXECUTE pg_catalog.format('ALTER TABLE market.%I ADD PRIMARY KEY (instrument_id, trade_date)', bars);
-    EXECUTE pg_catalog.format('COMMENT ON TABLE market.%I IS %L', bars, 'Minute bars of a year.');
-    EXECUTE pg_catalog.format('ALTER TABLE market.bar_blocks ATTACH PARTITION market.%I FOR VALUES FROM (%L) TO (%L)',
-      bars, year, (year + interval '1 year')::date);
+    PERFORM market.make_partition('bar_blocks', bars, year, (year + interval '1 year')::date, 'instrument_id, trade_date',
+      'Minute bars of a year');
   END IF;
   -- a view that is no member of the extension: DROP EXTENSION then demands CASCADE instead of deleting trades silently
   IF pg_catalog.to_regclass('market.sealed_parts') IS NULL THEN
     EXECUTE 'CREATE VIEW market.sealed_parts WITH (security_invoker) AS
-      SELECT instrument_id, trade_date, part, n, first_ts, last_ts, pg_catalog.octet_length(payload) AS bytes FROM market.trade_blocks';
+      SELECT instrument_id, trade_date, part, n, first_ts, last_ts, pg_catalog.octet_length(payload) AS bytes FROM market.trade_blocks AS b
+      WHERE EXISTS (SELECT FROM market.instruments AS i WHERE i.id = b.instrument_id)';
     EXECUTE pg_catalog.format('COMMENT ON VIEW market.sealed_parts IS %L',
       'Sealed parts and their sizes. Not a member of the extension, so that DROP EXTENSION asks for CASCADE while trades are stored.');
     EXECUTE 'GRANT SELECT ON market.sealed_parts TO market_reader';

@@ -28,16 +28,24 @@ AS $$
 #variable_conflict use_column
 DECLARE
   known text[] := CASE set_policy.action WHEN 'retention' THEN '{archived}' WHEN 'verify' THEN '{again}'
-                    WHEN 'seal' THEN '{quiet,late_rows,part_rows}' END;
+                    WHEN 'seal' THEN '{quiet,late_rows,part_rows}' WHEN 'partitions' THEN '{hash}' END;
   wrong text;
   id int4;
 BEGIN
   IF known IS NULL THEN
-    RAISE EXCEPTION 'unknown policy "%"', set_policy.action USING ERRCODE = '22023', HINT = 'use retention, seal or verify';
+    RAISE EXCEPTION 'unknown policy "%"', set_policy.action USING ERRCODE = '22023', HINT = 'use retention, seal, verify or partitions';
   END IF;
-  IF set_policy.relation IS DISTINCT FROM 'trades' THEN
-    RAISE EXCEPTION 'no policy for "%"', set_policy.relation
-      USING ERRCODE = '22023', HINT = 'policies are for trades; minute bars and session bars are kept for ever';
+  IF set_policy.relation IS DISTINCT FROM 'trades' AND NOT (set_policy.relation = 'minute_bars' AND set_policy.action IN ('retention', 'partitions')) THEN
+    RAISE EXCEPTION 'no % policy for "%"', set_policy.action, coalesce(set_policy.relation, 'NULL')
+      USING ERRCODE = '22023', HINT = 'retention and partitions are for trades or minute_bars, the others for trades; session bars are kept for ever';
+  END IF;
+  IF set_policy.action = 'partitions' THEN
+    IF set_policy.symbol IS NOT NULL OR set_policy.calendar IS NOT NULL OR keep_sessions IS NOT NULL THEN
+      RAISE EXCEPTION 'a partitions policy is for all instruments' USING ERRCODE = '22023', HINT = 'say options => ''{"hash": 8}''';
+    END IF;
+    IF NOT coalesce((options ->> 'hash')::int4, 0) BETWEEN 1 AND 64 THEN
+      RAISE EXCEPTION 'hash is %', coalesce(options ->> 'hash', 'NULL') USING ERRCODE = '22023', HINT = 'use 1 (no parts by instrument) to 64';
+    END IF;
   END IF;
   IF set_policy.action = 'retention' AND coalesce(keep_sessions, 0) < 1 THEN
     RAISE EXCEPTION 'retention of % sessions', coalesce(keep_sessions::text, 'NULL')
@@ -72,7 +80,7 @@ BEGIN
 END
 $$;
 COMMENT ON FUNCTION market.set_policy(text, text, int4, text, text, jsonb) IS
-  'Says what maintenance shall do, for a symbol, a calendar or (neither named) all; the narrower policy wins. retention: keep so many sessions before the running one (options: archived true drops only what is archived). verify: make bars of sealed sessions again, options: again (7 days). seal: options quiet (1 minute without a late row before a session is sealed again), late_rows (10000: no longer wait), part_rows (65536: seal a part of the running session).';
+  'Says what maintenance shall do, for a symbol, a calendar or (neither named) all; the narrower policy wins. retention: keep so many sessions before the running one (options: archived true drops only what is archived). Retention of minute_bars lets them go after their trades; session bars stay. verify: make bars of sealed sessions again, options: again (7 days). seal: options quiet (1 minute without a late row before a session is sealed again), late_rows (10000: no longer wait), part_rows (16384: seal a part of the running session). partitions: options hash (so many parts by instrument below each new month of trades or year of minute_bars).';
 
 CREATE FUNCTION market.drop_policy(action text, relation text DEFAULT 'trades', symbol text DEFAULT NULL, calendar text DEFAULT NULL) RETURNS boolean
 LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp
@@ -102,7 +110,7 @@ LANGUAGE sql IMMUTABLE PARALLEL SAFE ROWS 6
 BEGIN ATOMIC
   VALUES (1, 'seal', interval '1 minute', 'seals sessions that are over, late rows and corrections, and long tails of running sessions'),
     (2, 'verify', interval '10 minutes', 'makes the bars of sealed sessions again and compares'),
-    (3, 'retention', interval '1 hour', 'drops the trades that policies let go'),
+    (3, 'retention', interval '1 hour', 'drops the trades and minute bars that policies let go'),
     (4, 'slots', interval '10 minutes', 'moves stragglers of live_trades and truncates emptied slots'),
     (5, 'partitions', interval '1 hour', 'makes the partitions of the coming months and drops emptied old ones'),
     (6, 'history', interval '1 day', 'forgets old runs');
@@ -151,7 +159,7 @@ BEGIN
           OR clock_timestamp() - u.changed_at >= coalesce((p.options ->> 'quiet')::interval, interval '1 minute')
           OR u.trades + u.marks >= coalesce((p.options ->> 'late_rows')::int8, 10000)
         -- rows of an old slot are sealed before the ring comes round
-        WHEN 'running' THEN u.trades + u.marks >= coalesce((p.options ->> 'part_rows')::int8, 65536) OR u.slot_age >= 4
+        WHEN 'running' THEN u.trades + u.marks >= coalesce((p.options ->> 'part_rows')::int8, 16384) OR u.slot_age >= 4
         ELSE false END
       ORDER BY s.sealed, u.ends_at DESC, u.instrument_id;
     -- sealed while it ran, and nothing came since; or held back by a gap that may be closed now
@@ -174,8 +182,12 @@ BEGIN
       GROUP BY b.instrument_id, b.trade_date ORDER BY min(b.verified_at) LIMIT 1000;
   WHEN 'retention' THEN
     RETURN QUERY
-      SELECT i.id, r.trade_date, NULL::text FROM market.retention_plan() AS r JOIN market.instruments AS i ON i.symbol = r.symbol
-      WHERE r.held_back IS NULL ORDER BY r.trade_date, i.id;
+      WITH plan AS MATERIALIZED (SELECT i.id, r.* FROM market.retention_plan() AS r JOIN market.instruments AS i ON i.symbol = r.symbol)
+      SELECT r.id, r.trade_date, r.relation FROM plan AS r
+      -- minute bars that wait for their trades alone go in the run that lets those go
+      WHERE r.held_back IS NULL OR (r.held_back = 'its trades are still here' AND EXISTS (SELECT FROM plan AS t
+        WHERE t.id = r.id AND t.trade_date = r.trade_date AND t.relation = 'trades' AND t.held_back IS NULL))
+      ORDER BY r.trade_date, r.id, r.relation DESC;
   WHEN 'slots' THEN
     PERFORM market.note_unsealed();
     RETURN QUERY
@@ -237,7 +249,8 @@ BEGIN
       jsonb_build_object('symbol', name, 'trade_date', (step).trade_date, 'differences', n, 'first', found_differences));
     RETURN 'differs';
   WHEN 'retention' THEN
-    RETURN market.drop_trades((step).instrument_id, (step).trade_date);
+    RETURN CASE (step).relation WHEN 'minute_bars' THEN market.drop_minute_bars((step).instrument_id, (step).trade_date)
+      ELSE market.drop_trades((step).instrument_id, (step).trade_date) END;
   WHEN 'slots' THEN
     IF (step).instrument_id IS NULL THEN
       RETURN CASE WHEN market.truncate_slot((step).relation) THEN 'truncated' ELSE 'still seen' END;
@@ -287,6 +300,16 @@ END
 $$;
 COMMENT ON FUNCTION market.truncate_slot(text) IS 'Truncates an emptied slot of live_trades if no snapshot, however old, sees a row of it.';
 
+CREATE FUNCTION market.partition_dead(partition text) RETURNS boolean
+LANGUAGE plpgsql VOLATILE STRICT SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+  RETURN NOT EXISTS (SELECT FROM pg_partition_tree(format('market.%I', partition)::regclass) AS t
+    WHERE t.isleaf AND NOT market.all_dead(t.relid));
+END
+$$;
+COMMENT ON FUNCTION market.partition_dead(text) IS 'As market.all_dead(), of a partition with all its parts.';
+
 CREATE FUNCTION market.drop_partition(partition text) RETURNS boolean
 LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET lock_timeout = '100ms'
 AS $$
@@ -299,11 +322,11 @@ BEGIN
     RAISE EXCEPTION '"%" is no partition of market.trade_blocks or market.bar_blocks', drop_partition.partition
       USING ERRCODE = '22023', HINT = 'see market.partition_status';
   END IF;
-  IF NOT market.all_dead(format('market.%I', partition)::regclass) THEN
+  IF NOT market.partition_dead(partition) THEN
     RETURN false;
   END IF;
-  EXECUTE format('LOCK TABLE ONLY %s, ONLY market.%I IN ACCESS EXCLUSIVE MODE', parent, partition);
-  IF NOT market.all_dead(format('market.%I', partition)::regclass) THEN
+  EXECUTE format('LOCK TABLE ONLY %s, market.%I IN ACCESS EXCLUSIVE MODE', parent, partition);
+  IF NOT market.partition_dead(partition) THEN
     RETURN false;
   END IF;
   EXECUTE format('DROP TABLE market.%I', partition);

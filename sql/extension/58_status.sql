@@ -20,7 +20,7 @@ BEGIN
     ORDER BY w.from_date, w.parent DESC;
   RETURN QUERY
     SELECT 'drop', s.parent, s.partition, s.from_date, s.till_date FROM market.partition_status AS s
-    WHERE s.till_date <= this_month AND s.parent IN ('trade_blocks', 'bar_blocks') AND market.all_dead(format('market.%I', s.partition)::regclass)
+    WHERE s.till_date <= this_month AND s.parent IN ('trade_blocks', 'bar_blocks') AND market.partition_dead(s.partition)
     ORDER BY s.from_date, s.parent DESC;
 END
 $$;
@@ -31,18 +31,21 @@ SELECT p.relname::text AS parent, c.relname::text AS partition,
   (pg_catalog.regexp_match(pg_catalog.pg_get_expr(c.relpartbound, c.oid), 'FROM \(''([-0-9]+)''\)'))[1]::date AS from_date,
   (pg_catalog.regexp_match(pg_catalog.pg_get_expr(c.relpartbound, c.oid), 'TO \(''([-0-9]+)''\)'))[1]::date AS till_date,
   (pg_catalog.regexp_match(pg_catalog.pg_get_expr(c.relpartbound, c.oid), 'IN \(''?([0-9]+)''?\)'))[1]::int4 AS slot,
-  greatest(c.reltuples, 0)::int8 AS rows_estimate,
-  pg_catalog.pg_total_relation_size(c.oid) AS bytes,
+  t.rows_estimate, t.bytes,
   CASE
     WHEN c.relname = 'live_trades_' || market.current_slot() THEN 'current'
-    WHEN pg_catalog.pg_relation_size(c.oid) = 0 THEN 'empty'
+    WHEN t.heap = 0 THEN 'empty'
     ELSE 'in use'
-  END AS state
+  END AS state,
+  CASE WHEN c.relkind = 'p' THEN t.parts END AS hash_parts
 FROM pg_catalog.pg_inherits AS h
 JOIN pg_catalog.pg_class AS c ON c.oid = h.inhrelid
 JOIN pg_catalog.pg_class AS p ON p.oid = h.inhparent
+CROSS JOIN LATERAL (SELECT sum(greatest(l.reltuples, 0))::int8 AS rows_estimate, sum(pg_catalog.pg_total_relation_size(l.oid))::int8 AS bytes,
+    sum(pg_catalog.pg_relation_size(l.oid)) AS heap, count(*)::int4 AS parts
+  FROM pg_catalog.pg_partition_tree(c.oid) AS x JOIN pg_catalog.pg_class AS l ON l.oid = x.relid WHERE x.isleaf) AS t
 WHERE h.inhparent IN ('market.live_trades'::pg_catalog.regclass, 'market.trade_blocks'::pg_catalog.regclass, 'market.bar_blocks'::pg_catalog.regclass);
-COMMENT ON VIEW market.partition_status IS 'Every partition: its dates or slot, size and state (current: the slot that rows go to now; empty; in use).';
+COMMENT ON VIEW market.partition_status IS 'Every partition: its dates or slot, size and state (current: the slot that rows go to now; empty; in use). hash_parts: how many parts by instrument it has, NULL for none.';
 
 CREATE FUNCTION market.worker_refused_at() RETURNS timestamptz
 LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'worker_refused_at';
@@ -118,6 +121,7 @@ BEGIN
   FOREACH f IN ARRAY ARRAY['market.maintain(text, interval, boolean)', 'market.jobs_to_run(text, boolean)', 'market.begin_job(text)',
     'market.end_job(int8, jsonb, text)', 'market.maintenance_steps(text)', 'market.run_step(text, market.maintenance_step)',
     'market.note_unsealed()', 'market.truncate_slot(text)', 'market.drop_partition(text)', 'market.drop_trades(int4, date)',
+    'market.drop_minute_bars(int4, date)', 'market.partition_dead(text)',
     'market.all_dead(regclass)', 'market.try_lock_session(int4, date)', 'market.live_rows(int4, date)',
     'market.set_policy(text, text, int4, text, text, jsonb)', 'market.drop_policy(text, text, text, text)']::regprocedure[] LOOP
     EXECUTE pg_catalog.format('REVOKE ALL ON ROUTINE %s FROM PUBLIC', f);

@@ -37,7 +37,7 @@ async fn filled(client: &Client, symbol: &str, days: &[String]) -> Result<i32> {
     Ok(id)
 }
 
-const PLAN: &str = "SELECT symbol, trade_date, trades, bytes > 0, held_back FROM market.retention_plan()";
+const PLAN: &str = "SELECT symbol, trade_date, rows, bytes > 0, held_back FROM market.retention_plan()";
 
 #[tokio::test]
 async fn raw_trades_some_sessions_and_bars_for_ever_is_one_call() -> Result<()> {
@@ -247,5 +247,146 @@ async fn emptied_months_are_dropped_only_when_no_snapshot_sees_them() -> Result<
     let coming = "SELECT count(*) FROM market.partition_status WHERE parent = 'trade_blocks' AND from_date >= date_trunc('month', now() AT TIME ZONE 'UTC')::date";
     assert_eq!(one(&client, coming).await?, "3", "this month and the next two");
     assert_eq!(one(&client, "SELECT count(*) FROM market.partition_plan()").await?, "0");
+    Ok(())
+}
+
+/// Bars of SPY over the last 60 days, one text a row.
+fn bars_of(timeframe: &str, first: &str, last: &str) -> String {
+    format!(
+        "SELECT trade_date, bar_at, open, high, low, close, volume, trades, state FROM market.session_ohlc('SPY', '{timeframe}',
+         date '{first}', date '{last}', segments => 'ETH') ORDER BY bar_at"
+    )
+}
+
+#[tokio::test]
+async fn trades_minute_bars_and_session_bars_each_have_their_time() -> Result<()> {
+    let database = cluster::database("tiers").await?;
+    let client = database.client().await?;
+    let days = days(&client, 9).await?;
+    let id = filled(&client, "SPY", &days).await?;
+    filled(&client, "QQQ", &days).await?;
+    client.batch_execute("CALL market.maintain()").await?;
+    let (first, last) = (days[0].as_str(), days[8].as_str());
+    let before: Vec<Vec<String>> = vec![
+        texts(&client, &bars_of("1d", first, last)).await?,
+        texts(&client, &bars_of("1w", first, last)).await?,
+        texts(&client, &bars_of("5m", &days[4], last)).await?,
+        texts(&client, &bars_of("30s", &days[6], last)).await?,
+    ];
+    client
+        .batch_execute(
+            "SELECT market.set_policy('retention', 'trades', keep_sessions => 3, symbol => 'SPY'),
+                    market.set_policy('retention', 'minute_bars', keep_sessions => 5, symbol => 'SPY')",
+        )
+        .await?;
+    let plan = "SELECT relation, trade_date, held_back FROM market.retention_plan() WHERE bytes > 0 AND rows > 0";
+    let row = |relation: &str, day: &String, held: &str| format!("{relation}|{day}|{held}");
+    // days[8] is the newest of the sessions before the running one, or the running one's eve
+    let wanted: Vec<String> = (days[..6].iter().map(|day| row("trades", day, "-")))
+        .chain(days[..4].iter().map(|day| row("minute_bars", day, "its trades are still here")))
+        .collect();
+    assert_eq!(texts(&client, plan).await?, wanted);
+    client.batch_execute("CALL market.maintain('retention')").await?;
+    let left =
+        |table: &str| format!("SELECT DISTINCT trade_date FROM market.{table} WHERE instrument_id = {id} ORDER BY 1");
+    assert_eq!(texts(&client, &left("trade_blocks")).await?, days[6..]);
+    assert_eq!(texts(&client, &left("bar_blocks")).await?, days[4..], "in the run that let their trades go");
+    assert_eq!(texts(&client, &left("session_bars")).await?, days);
+    assert_eq!(
+        one(&client, "SELECT count(DISTINCT trade_date) FROM market.trade_blocks WHERE instrument_id <> 1").await?,
+        "9"
+    );
+
+    let after: Vec<Vec<String>> = vec![
+        texts(&client, &bars_of("1d", first, last)).await?,
+        texts(&client, &bars_of("1w", first, last)).await?,
+        texts(&client, &bars_of("5m", &days[4], last)).await?,
+        texts(&client, &bars_of("30s", &days[6], last)).await?,
+    ];
+    assert_eq!(after, before);
+    for (timeframe, from, words) in [
+        ("5m", &days[3], "minute bars, and retention dropped those of 1 sessions asked for"),
+        ("30s", &days[3], "minute bars, and retention dropped those of 1 sessions asked for"),
+        ("30s", &days[5], "trades, and retention dropped those of 1 sessions asked for"),
+    ] {
+        let sql = bars_of(timeframe, from, last);
+        let error = client.simple_query(&sql).await.err().context("refused")?;
+        let said = error.as_db_error().context("the server's")?;
+        assert_eq!((said.code().code(), said.message().contains(words)), ("55000", true), "{timeframe} {from}: {said}");
+        let refused = database.program("querycli", &["--format", "csv", "-c", &sql])?.output()?;
+        let said = String::from_utf8(refused.stderr)?;
+        ensure!(!refused.status.success() && said.contains(words), "querycli {timeframe} {from}: {said}");
+    }
+    for (at, timeframe) in ["1d", "1w"].into_iter().enumerate() {
+        let out =
+            database.program("querycli", &["--format", "csv", "-c", &bars_of(timeframe, first, last)])?.output()?;
+        let lines: Vec<String> = String::from_utf8(out.stdout)?.lines().skip(1).map(str::to_owned).collect();
+        assert_eq!(lines.len(), before[at].len(), "{}", String::from_utf8_lossy(&out.stderr));
+        for (line, row) in lines.iter().zip(&before[at]) {
+            let (line, row): (Vec<&str>, Vec<&str>) = (line.split(',').collect(), row.split('|').collect());
+            assert_eq!((line[0], line[5], line[6], line[7]), (row[0], row[5], row[6], row[7]), "{line:?} {row:?}");
+        }
+    }
+    assert_eq!(store::verify(&client, "SPY").await?, Vec::<String>::new());
+    client.batch_execute("CALL market.maintain()").await?;
+    assert_eq!(one(&client, "SELECT count(*) FROM market.retention_plan()").await?, "0");
+
+    // exactly its trades bring everything back
+    let calendar = Calendar::builtin("XNYS")?;
+    let session = calendar.session(TradeDate::parse(first)?)?.context("a session")?;
+    assert_eq!(put(&client, id, &two_hundred(&mut Chance::new(71), &session)).await?.added, 200);
+    let flags = format!("SELECT bool_or(trades_dropped_at IS NOT NULL OR minutes_dropped_at IS NOT NULL), max(revision) FROM market.session_bars
+        WHERE instrument_id = {id} AND trade_date = '{first}'");
+    assert_eq!(one(&client, &flags).await?, "f|0");
+    ensure!(!texts(&client, &bars_of("5m", first, first)).await?.is_empty());
+    Ok(())
+}
+
+#[tokio::test]
+async fn what_is_archived_counts_until_its_session_changes() -> Result<()> {
+    let client = cluster::database("archived").await?.client().await?;
+    let days = days(&client, 3).await?;
+    let id = filled(&client, "SPY", &days).await?;
+    let pending = "SELECT symbol, trade_date, n, revision, state FROM market.archive_pending()";
+    let all: Vec<String> = days.iter().map(|day| format!("SPY|{day}|200|0|new")).collect();
+    assert_eq!(texts(&client, pending).await?, all);
+    assert_eq!(one(&client, "SELECT count(*) FROM market.archive_pending('SPY')").await?, "3");
+    let mark = |day: &str, add: i32, n: &str, place: &str| {
+        format!(
+            "SELECT market.mark_archived('SPY', '{day}', (SELECT min(digest) FROM market.session_bars WHERE trade_date = '{day}') + {add}, '{place}'{n})"
+        )
+    };
+    assert_eq!(one(&client, &mark(&days[0], 0, ", 200", "s3://a")).await?, "t");
+    assert_eq!(one(&client, &mark(&days[0], 0, "", "s3://a")).await?, "f", "told again");
+    assert_eq!(one(&client, &mark(&days[1], 0, "", "s3://a")).await?, "t");
+    assert_eq!(texts(&client, pending).await?, all[2..]);
+    let elsewhere = "SELECT count(*) FROM market.archive_pending('SPY', location => 's3://b')";
+    assert_eq!(one(&client, elsewhere).await?, "3");
+    assert_eq!(state(client.simple_query(&mark(&days[2], 1, "", "s3://a")).await)?, "55000", "another digest");
+    assert_eq!(state(client.simple_query(&mark(&days[2], 0, ", 199", "s3://a")).await)?, "55000", "another number");
+    assert_eq!(state(client.simple_query(&mark(&days[2], 0, "", " ")).await)?, "22023", "nowhere");
+    assert_eq!(state(client.simple_query("SELECT market.mark_archived('SPX', '2025-11-28', 1, 'x')").await)?, "42704");
+    assert_eq!(state(client.simple_query("SELECT market.mark_archived('SPY', '2005-11-28', 1, 'x')").await)?, "55000");
+    let told = "SELECT count(*), min(n), max(revision), bool_and(timeline = (pg_control_checkpoint()).timeline_id),
+        bool_and(system_identifier = (pg_control_system()).system_identifier) FROM market.archived_sessions";
+    assert_eq!(one(&client, told).await?, "2|200|0|t|t");
+
+    // a late trade: sealed again, the session is not what was archived
+    let calendar = Calendar::builtin("XNYS")?;
+    let session = calendar.session(TradeDate::parse(&days[0])?)?.context("a session")?;
+    let late = store::session_trades(&mut Chance::new(74), &session, 2, false).slice(0..1);
+    insert(&client, id, &late.iter().collect::<Vec<_>>()).await?;
+    store::seal(&client, "SPY", &session).await?;
+    assert_eq!(texts(&client, pending).await?, [format!("SPY|{}|201|1|changed", days[0]), all[2].clone()]);
+    assert_eq!(one(&client, &mark(&days[0], 0, ", 201", "s3://a")).await?, "t", "archived again");
+    assert_eq!(texts(&client, pending).await?, all[2..]);
+    let sql = format!("SELECT market.unmark_archived('SPY', '{}', 's3://a')", days[1]);
+    assert_eq!((one(&client, &sql).await?, one(&client, &sql).await?), ("t".to_owned(), "f".to_owned()));
+    assert_eq!(texts(&client, pending).await?, all[1..]);
+    // what another server archived does not count here
+    client.batch_execute("UPDATE market.archived_sessions SET system_identifier = system_identifier + 1").await?;
+    assert_eq!(one(&client, "SELECT count(*) FROM market.archive_pending()").await?, "3");
+    assert_eq!(one(&client, &mark(&days[0], 0, "", "s3://a")).await?, "t");
+    assert_eq!(one(&client, "SELECT count(*) FROM market.archive_pending()").await?, "2");
     Ok(())
 }

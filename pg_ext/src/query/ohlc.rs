@@ -2,7 +2,7 @@
 
 use super::ask::{Ask, Ends};
 use super::read::{self, Loaded, Overlay, Source};
-use super::state::{State, raise_dropped, states};
+use super::state::{State, raise_bare, raise_dropped, states};
 use crate::error::OrRaise;
 use crate::fmgr::{Bytes, Rows, arg, arg_text, float8, float8_of, int8, null, text, text_array, varlena};
 use crate::instrument::{self, Instrument};
@@ -149,7 +149,8 @@ fn bars_of(
         assembly.answer.set_previous(close);
     }
     let mut core = Core::new();
-    let late = |s: &&Session<'_>| !read::rows_of_session(&rows, s).is_empty() && !dropped.contains(&s.trade_date);
+    let late =
+        |s: &&Session<'_>| !read::rows_of_session(&rows, s).is_empty() && !dropped.trades.contains(&s.trade_date);
     for session in sessions.iter().filter(late) {
         states.insert(session.trade_date, State::Provisional);
         if source != Source::Trades {
@@ -167,11 +168,14 @@ fn bars_of(
     {
         return Bars { bars: assembly.finish(), states };
     }
+    if let Some(oldest) = dropped.minutes.iter().min() {
+        raise_bare(instrument, *oldest, dropped.minutes.len());
+    }
     if source != Source::Trades && minutes_suffice {
         from_minutes(c, instrument, request, first, last, &mut assembly);
     } else {
-        if let Some(oldest) = dropped.iter().min() {
-            raise_dropped(instrument, *oldest, dropped.len());
+        if let Some(oldest) = dropped.trades.iter().min() {
+            raise_dropped(instrument, *oldest, dropped.trades.len());
         }
         from_trades(c, instrument, request, &rows, core, first, last, &mut assembly);
     }
@@ -297,7 +301,7 @@ fn from_summaries(
         &mut |v, nulls| {
             let price = |i: usize| if nulls[i] { 0 } else { money::price_from_f64(float8_of(v[i])).or_raise() };
             // SAFETY: text, NOT NULL.
-            let decimal = |i: usize, digits| parse_decimal(&unsafe { text(v[i]) }, digits);
+            let decimal = |i: usize, digits| money::parse_scaled(&unsafe { text(v[i]) }, digits);
             let (Some(volume), Some(notional)) = (decimal(5, 9), decimal(6, 18)) else {
                 exact = false;
                 return;
@@ -346,20 +350,6 @@ fn from_summaries(
         }]);
     }
     true
-}
-
-/// A decimal number of PostgreSQL in units of 10^-digits; `None` if it has more digits or does not fit.
-fn parse_decimal(text: &str, digits: usize) -> Option<i128> {
-    let (negative, text) = text.strip_prefix('-').map_or((false, text), |rest| (true, rest));
-    let (whole, fraction) = text.split_once('.').unwrap_or((text, ""));
-    let fraction = fraction.trim_end_matches('0');
-    if fraction.len() > digits {
-        return None;
-    }
-    let whole: i128 = whole.parse().ok()?;
-    let part: i128 = if fraction.is_empty() { 0 } else { format!("{fraction:0<digits$}").parse().ok()? };
-    let value = whole.checked_mul(10i128.checked_pow(digits as u32)?)?.checked_add(part)?;
-    Some(if negative { -value } else { value })
 }
 
 /// How far back a close is looked for to fill the first gap with.

@@ -53,18 +53,39 @@ pub fn raise_dropped(instrument: &Instrument, oldest: TradeDate, sessions: usize
     )
 }
 
-/// The states of the sealed sessions; what is not there is provisional. And the sessions whose trades retention dropped.
+/// Raises 55000: the bars asked for are made of minute bars or trades, and both are gone.
+pub fn raise_bare(instrument: &Instrument, oldest: TradeDate, sessions: usize) -> ! {
+    crate::error::raise_with(
+        PgSqlErrorCode::ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
+        &format!(
+            "these bars of {} are made of minute bars, and retention dropped those of {sessions} sessions asked for, the first {oldest}",
+            instrument.symbol
+        ),
+        "ask for whole sessions (1d, 1w ...), whose bars are kept, or for later ones; market.session_bars tells which have their minute bars",
+    )
+}
+
+/// What retention left of sessions.
+#[derive(Default)]
+pub struct Dropped {
+    /// Sessions without their trades.
+    pub trades: HashSet<TradeDate>,
+    /// Of these, sessions without their minute bars.
+    pub minutes: HashSet<TradeDate>,
+}
+
+/// The states of the sealed sessions; what is not there is provisional. And what retention dropped.
 pub fn states(
     c: &Conn,
     instrument: &Instrument,
     first: TradeDate,
     last: TradeDate,
-) -> (HashMap<TradeDate, State>, HashSet<TradeDate>) {
-    let (mut states, mut dropped) = (HashMap::new(), HashSet::new());
+) -> (HashMap<TradeDate, State>, Dropped) {
+    let (mut states, mut dropped) = (HashMap::new(), Dropped::default());
     c.run_planned_once(
         Mode::SameSnapshot,
         &STATES,
-        c"SELECT trade_date, CASE state WHEN 'provisional' THEN -1 WHEN 'final' THEN 0 ELSE revision END, trades_dropped_at IS NOT NULL
+        c"SELECT trade_date, CASE state WHEN 'provisional' THEN -1 WHEN 'final' THEN 0 ELSE revision END, trades_dropped_at IS NOT NULL, minutes_dropped_at IS NOT NULL
           FROM market.session_bars
           WHERE instrument_id = $1 AND trade_date BETWEEN $2 AND $3",
         &[Arg::int4(instrument.id), Arg::date(time::pg_days(first)), Arg::date(time::pg_days(last))],
@@ -77,7 +98,10 @@ pub fn states(
             let date = time::trade_date(v[0].value() as i32);
             states.insert(date, state);
             if v[2].value() as u8 != 0 {
-                dropped.insert(date);
+                dropped.trades.insert(date);
+            }
+            if v[3].value() as u8 != 0 {
+                dropped.minutes.insert(date);
             }
         },
     );

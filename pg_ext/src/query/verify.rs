@@ -244,9 +244,13 @@ pub unsafe extern "C-unwind" fn verify_bars(fc: FunctionCallInfo) -> Datum {
             let mut report = Report { differences: Vec::new() };
             match instrument.calendar.session(day).or_raise() {
                 Some(session) => {
-                    let (minutes, digest, n) = match digest_of_dropped(c, &instrument, day) {
+                    let (minutes, digest, n) = match dropped(c, &instrument, day) {
+                        // session bars alone are left, and nothing to make them of
+                        Some((_, true)) => continue,
                         // what is left to compare: the session bars with the minute bars
-                        Some(digest) => (read_minutes(c, &instrument, day, &mut report).unwrap_or_default(), digest, 1),
+                        Some((digest, false)) => {
+                            (read_minutes(c, &instrument, day, &mut report).unwrap_or_default(), digest, 1)
+                        }
                         None => {
                             let found = check_parts(c, &instrument, &session, &mut report);
                             check_minutes(c, &instrument, day, &found.0, &mut report);
@@ -272,15 +276,15 @@ pub unsafe extern "C-unwind" fn verify_bars(fc: FunctionCallInfo) -> Datum {
     null(fc)
 }
 
-/// The digest of a session whose trades retention dropped.
-fn digest_of_dropped(c: &Conn, instrument: &Instrument, day: TradeDate) -> Option<i64> {
+/// The digest of a session whose trades retention dropped, and whether it dropped the minute bars too.
+fn dropped(c: &Conn, instrument: &Instrument, day: TradeDate) -> Option<(i64, bool)> {
     let mut found = None;
     c.run_planned_once(
         Mode::SameSnapshot,
         &DROPPED,
-        c"SELECT digest FROM market.session_bars WHERE instrument_id = $1 AND trade_date = $2 AND trades_dropped_at IS NOT NULL LIMIT 1",
+        c"SELECT digest, minutes_dropped_at IS NOT NULL FROM market.session_bars WHERE instrument_id = $1 AND trade_date = $2 AND trades_dropped_at IS NOT NULL LIMIT 1",
         &key_args(instrument, day),
-        &mut |v, _| found = Some(v[0].value() as i64),
+        &mut |v, _| found = Some((v[0].value() as i64, v[1].value() as u8 != 0)),
     );
     found
 }
