@@ -48,7 +48,7 @@ lib=$(at "$("$pg_config" --pkglibdir)")
 extension=$(at "$("$pg_config" --sharedir)")/extension
 cp "$work/build-$major/debug/libbellwether.so" "$lib/bellwether.so"
 cp sql/bellwether.control "$extension/"
-cat sql/extension/*.sql >"$extension/bellwether--0.1.0.sql"
+cat sql/extension/*.sql >"$extension/bellwether--$(sed -n "s/default_version = .\(.*\)./\1/p" sql/bellwether.control).sql"
 
 as_server() {
   if [ "$(id -u)" = 0 ]; then

@@ -12,7 +12,7 @@ use tokio_postgres::error::SqlState;
 use tokio_postgres::{Client, Config, NoTls, Statement};
 
 /// The SQL version of the extension this program speaks to; a later patch of it is fine too.
-pub const EXTENSION: &str = "0.1.0";
+pub const EXTENSION: &str = "0.2.0";
 
 /// Where the database is. Never prints a password.
 #[derive(Clone)]

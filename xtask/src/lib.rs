@@ -3,6 +3,7 @@
 
 pub mod prefix;
 pub mod server;
+pub mod upgrade;
 pub mod workspace;
 
 /// The query whose rows, a blank line between them, are the body of docs/sql.md.

@@ -79,8 +79,12 @@ impl Install {
         let version = default_version(&control).context("bellwether.control names no default_version")?;
         fs::write(extension.join("bellwether.control"), &control)?;
         fs::write(extension.join(format!("bellwether--{version}.sql")), install_script(&self.sql)?)?;
-        for script in sql_files(&self.sql.join("upgrade")).unwrap_or_default() {
+        // What was released stays as it was, to be installed and to be upgraded from.
+        for script in sql_files(&self.sql.join("released")).unwrap_or_default() {
             fs::copy(&script, extension.join(script.file_name().unwrap_or_default()))?;
+        }
+        for (name, script) in upgrade_scripts(&self.sql)? {
+            fs::write(extension.join(name), script)?;
         }
         make_readable(dest)?;
         Ok(bin)
@@ -112,6 +116,25 @@ pub fn install_script(sql: &Path) -> Result<String> {
         script.push('\n');
     }
     Ok(script)
+}
+
+/// The upgrade scripts to today's version: for each `sql/upgrade/bellwether--OLD--NEW.sql`, name and whole text.
+///
+/// # Errors
+/// If a file cannot be read, or its old version was never released.
+pub fn upgrade_scripts(sql: &Path) -> Result<Vec<(String, String)>> {
+    let today = install_script(sql)?;
+    let mut scripts = Vec::new();
+    for file in sql_files(&sql.join("upgrade")).unwrap_or_default() {
+        let name = file.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        let versions = name.trim_end_matches(".sql").trim_start_matches("bellwether--");
+        let (old, _) = versions.split_once("--").with_context(|| format!("{name} names no two versions"))?;
+        let released = sql.join("released").join(format!("bellwether--{old}.sql"));
+        let released =
+            fs::read_to_string(&released).with_context(|| format!("{name}: cannot read {}", released.display()))?;
+        scripts.push((name, crate::upgrade::script(&released, &today, &fs::read_to_string(&file)?)));
+    }
+    Ok(scripts)
 }
 
 fn sql_files(dir: &Path) -> Result<Vec<PathBuf>> {

@@ -21,7 +21,7 @@ use tokio_postgres::error::SqlState;
 use tokio_postgres::{Client, Config, NoTls};
 
 /// The SQL version of the extension this program understands; a later patch of it is fine too.
-const EXTENSION: &str = "0.1";
+const EXTENSION: &str = "0.2";
 const BEGIN: &str = "BEGIN TRANSACTION ISOLATION LEVEL REPEATABLE READ READ ONLY";
 // Plans write timestamps as UTC and texts without escapes, whatever the server's or the role's settings say.
 const SETTINGS: &str = "SET TimeZone = 'UTC'; SET standard_conforming_strings = on; SET extra_float_digits = 1; \

@@ -1,0 +1,1174 @@
+-- A database that version 0.1.0 made: pg_dump of what tests/data/0.1.0/made_by.sql leaves, by the library and the SQL of then.
+--
+-- PostgreSQL database dump
+--
+
+
+-- Dumped from database version 15.20 (Debian 15.20-0+deb12u1)
+-- Dumped by pg_dump version 15.20 (Debian 15.20-0+deb12u1)
+
+SET statement_timeout = 0;
+SET lock_timeout = 0;
+SET idle_in_transaction_session_timeout = 0;
+SET client_encoding = 'UTF8';
+SET standard_conforming_strings = on;
+SELECT pg_catalog.set_config('search_path', '', false);
+SET check_function_bodies = false;
+SET xmloption = content;
+SET client_min_messages = warning;
+SET row_security = off;
+
+--
+-- Name: market; Type: SCHEMA; Schema: -; Owner: -
+--
+
+CREATE SCHEMA market;
+
+
+--
+-- Name: SCHEMA market; Type: COMMENT; Schema: -; Owner: -
+--
+
+COMMENT ON SCHEMA market IS 'Bellwether: trades, sessions and bars. Start with market.instruments, market.trades and market.session_ohlc().';
+
+
+--
+-- Name: bellwether; Type: EXTENSION; Schema: -; Owner: -
+--
+
+CREATE EXTENSION bellwether WITH SCHEMA market VERSION '0.1.0';
+
+
+--
+-- Name: EXTENSION bellwether; Type: COMMENT; Schema: -; Owner: -
+--
+
+COMMENT ON EXTENSION bellwether IS 'session-aware market data: trades, calendars and bars that respect trading sessions';
+
+
+SET default_tablespace = '';
+
+SET default_table_access_method = heap;
+
+--
+-- Name: bar_blocks_2025; Type: TABLE; Schema: market; Owner: -
+--
+
+CREATE TABLE market.bar_blocks_2025 (
+    instrument_id integer NOT NULL,
+    trade_date date NOT NULL,
+    n integer NOT NULL,
+    payload bytea NOT NULL
+)
+WITH (toast.autovacuum_vacuum_scale_factor='0.02');
+ALTER TABLE ONLY market.bar_blocks_2025 ALTER COLUMN payload SET STORAGE EXTERNAL;
+
+
+--
+-- Name: TABLE bar_blocks_2025; Type: COMMENT; Schema: market; Owner: -
+--
+
+COMMENT ON TABLE market.bar_blocks_2025 IS 'Minute bars of a year.';
+
+
+--
+-- Name: sealed_parts; Type: VIEW; Schema: market; Owner: -
+--
+
+CREATE VIEW market.sealed_parts WITH (security_invoker='true') AS
+ SELECT trade_blocks.instrument_id,
+    trade_blocks.trade_date,
+    trade_blocks.part,
+    trade_blocks.n,
+    trade_blocks.first_ts,
+    trade_blocks.last_ts,
+    octet_length(trade_blocks.payload) AS bytes
+   FROM market.trade_blocks;
+
+
+--
+-- Name: VIEW sealed_parts; Type: COMMENT; Schema: market; Owner: -
+--
+
+COMMENT ON VIEW market.sealed_parts IS 'Sealed parts and their sizes. Not a member of the extension, so that DROP EXTENSION asks for CASCADE while trades are stored.';
+
+
+--
+-- Name: trade_blocks_202511; Type: TABLE; Schema: market; Owner: -
+--
+
+CREATE TABLE market.trade_blocks_202511 (
+    instrument_id integer NOT NULL,
+    trade_date date NOT NULL,
+    part integer NOT NULL,
+    n integer NOT NULL,
+    first_ts timestamp with time zone NOT NULL,
+    first_ns smallint NOT NULL,
+    first_seq bigint NOT NULL,
+    first_sub smallint NOT NULL,
+    last_ts timestamp with time zone NOT NULL,
+    last_ns smallint NOT NULL,
+    last_seq bigint NOT NULL,
+    last_sub smallint NOT NULL,
+    payload bytea NOT NULL
+)
+WITH (toast.autovacuum_vacuum_scale_factor='0.02');
+ALTER TABLE ONLY market.trade_blocks_202511 ALTER COLUMN payload SET STORAGE EXTERNAL;
+
+
+--
+-- Name: TABLE trade_blocks_202511; Type: COMMENT; Schema: market; Owner: -
+--
+
+COMMENT ON TABLE market.trade_blocks_202511 IS 'Sealed trades of a month.';
+
+
+--
+-- Name: bar_blocks_2025; Type: TABLE ATTACH; Schema: market; Owner: -
+--
+
+ALTER TABLE ONLY market.bar_blocks ATTACH PARTITION market.bar_blocks_2025 FOR VALUES FROM ('2025-01-01') TO ('2026-01-01');
+
+
+--
+-- Name: trade_blocks_202511; Type: TABLE ATTACH; Schema: market; Owner: -
+--
+
+ALTER TABLE ONLY market.trade_blocks ATTACH PARTITION market.trade_blocks_202511 FOR VALUES FROM ('2025-11-01') TO ('2025-12-01');
+
+
+--
+-- Data for Name: archived_sessions; Type: TABLE DATA; Schema: market; Owner: -
+--
+
+COPY market.archived_sessions (instrument_id, trade_date, digest, location, system_identifier, archived_at) FROM stdin;
+3	2025-11-24	-4746945658192340704	s3://archive	7713356302318112522	2026-11-28 22:45:33.155793+00
+\.
+
+
+--
+-- Data for Name: audit_log; Type: TABLE DATA; Schema: market; Owner: -
+--
+
+COPY market.audit_log (id, at, by_user, action, detail) FROM stdin;
+1	2026-11-28 22:45:33.158786+00	postgres	test	{"a": 1}
+2	2026-11-28 22:45:33.159503+00	postgres	calendar_publish	{"moved": 0, "appeared": 0, "calendar": "XNYS", "vanished": 1, "rewindowed": 1, "new_version": 2, "old_version": 1, "trades_moved": 0, "sessions_rebuilt": 0}
+\.
+
+
+--
+-- Data for Name: bar_blocks_2025; Type: TABLE DATA; Schema: market; Owner: -
+--
+
+COPY market.bar_blocks_2025 (instrument_id, trade_date, n, payload) FROM stdin;
+1	2025-11-24	56	\\x42454c4c01020c0c3800000001000000b0000000480100000000000000000000005847f80d00000080b2e60e0000000000ca9a3b0000000041d8594285ee06ea38000000010000000010b51ebef77a1800000000000000000000000000f80876befa7a180000000000000000000000009261eb16c48ed8fcc294d3380580062d17000010080000003a00001022000010210000102b0000102b0000100000000040000010000000001600001000000000040110010180000000000000004000669bc001000000800800000000000000040110010100faffffffffffffbf027b0a000000000080ad4dd06633ad4dd06633ad4dd06633ad4dd06633ad4d305b33ad4d305b33ad4d305b030401002400500000000000000040001d000000000000000200c311db7fff0cfe07000401002400500000000000000040001900000000000000020011cffb9395eb1f000401001000d0ffffffffffffff2300dd066d60dd066d60dd066d60dd066d60dd060660dd060660dd060660040100100008000000000000002400622446222882220884400834455334155661244662248222288240080401001000e8feffffffffffff3b001cc728e518a54607ce68c719ed4695c3e87518bd4680ca28581905470ec0a8364ad5461cc72835daa54607ce68377aed46040100100008000000000000000c005b5b5b5b6b6b6b
+1	2025-11-26	56	\\x42454c4c01020c0c3800000001000000b0000000480100000000000000000000005847f80d00000080b2e60e0000000000ca9a3b000000003154342c34c5fa36380000000100000000105341e7947b1800000000000000000000000000f8a698e7977b18000000000000000000000000f6c52bd19dc39923c294d3380580062d17000010080000003a00001022000010210000102b0000102b0000100000000040000010000000001600001000000000040110010180000000000000004000a6a6c001000000800800000000000000040110010100faffffffffffffbf027b0a000000000080ad4dd06633ad4dd06633ad4dd06633ad4dd06633ad4d305b33ad4d305b33ad4d305b030401002400500000000000000040001d000000000000000200c311db7fff0cfe07000401002400500000000000000040001900000000000000020011cffb9395eb1f000401001000d0ffffffffffffff2300dd066d60dd066d60dd066d60dd066d60dd060660dd060660dd060660040100100008000000000000002400622446222882220884400834455334155661244662248222288240080401001000e8feffffffffffff3b001cc728e518a54607ce68c719ed4695c3e87518bd4680ca28581905470ec0a8364ad5461cc72835daa54607ce68377aed46040100100008000000000000000c005b5b5b5b6b6b6b
+2	2025-11-24	56	\\x42454c4c01020c0c3800000001000000b0000000410100000000000000000000005847f80d00000080b2e60e0000000000ca9a3b0000000032cee0fd0994af2738000000010000000010b51ebef77a1800000000000000000000000000f80876befa7a180000000000000000000000008095cfb433fafa37c294d3380580062d17000010080000003300001022000010210000102b0000102b0000100000000040000010000000001600001000000000040110010180000000000000004000669bc001000000800800000000000000040110010100fdffffffffffff3f027d0a0000000000807770d7077770d7077770d7077770d70777707d0777707d0777707d070401002400500000000000000040001d00000000000000020013c1cf7fff03fb070004010024005000000000000000400019000000000000000200311fe9e6fabf7f000401001000d0ffffffffffffff23000dd66d600dd66d600dd66d600dd66d600dd606600dd606600dd60660040100100008000000000000002400622446222882220884400834455334155661244662248222288240080401001000e8feffffffffffff3b009cda88e318a54687d4e8c019ed4695dda87218bd4680d708501905478ee0c8314ad5469cda8833daa54687d4e8307aed46040100100008000000000000000c005b5b5b5b6b6b6b
+2	2025-11-25	56	\\x42454c4c01020c0c3800000001000000b0000000410100000000000000000000005847f80d00000080b2e60e0000000000ca9a3b0000000057535fc0bfb581b43800000001000000001004b052467b1800000000000000000000000000f8570753497b18000000000000000000000000fbb6fdce00bf7628c294d3380580062d17000010080000003300001022000010210000102b0000102b000010000000004000001000000000160000100000000004011001018000000000000000400006a1c001000000800800000000000000040110010100fdffffffffffff3f027d0a0000000000807770d7077770d7077770d7077770d70777707d0777707d0777707d070401002400500000000000000040001d00000000000000020013c1cf7fff03fb070004010024005000000000000000400019000000000000000200311fe9e6fabf7f000401001000d0ffffffffffffff23000dd66d600dd66d600dd66d600dd66d600dd606600dd606600dd60660040100100008000000000000002400622446222882220884400834455334155661244662248222288240080401001000e8feffffffffffff3b009cda88e318a54687d4e8c019ed4695dda87218bd4680d708501905478ee0c8314ad5469cda8833daa54687d4e8307aed46040100100008000000000000000c005b5b5b5b6b6b6b
+2	2025-11-26	56	\\x42454c4c01020c0c3800000001000000b0000000410100000000000000000000005847f80d00000080b2e60e0000000000ca9a3b00000000ec9cb70aeac8ff16380000000100000000105341e7947b1800000000000000000000000000f8a698e7977b18000000000000000000000000ce56df0287677eb8c294d3380580062d17000010080000003300001022000010210000102b0000102b0000100000000040000010000000001600001000000000040110010180000000000000004000a6a6c001000000800800000000000000040110010100fdffffffffffff3f027d0a0000000000807770d7077770d7077770d7077770d70777707d0777707d0777707d070401002400500000000000000040001d00000000000000020013c1cf7fff03fb070004010024005000000000000000400019000000000000000200311fe9e6fabf7f000401001000d0ffffffffffffff23000dd66d600dd66d600dd66d600dd66d600dd606600dd606600dd60660040100100008000000000000002400622446222882220884400834455334155661244662248222288240080401001000e8feffffffffffff3b009cda88e318a54687d4e8c019ed4695dda87218bd4680d708501905478ee0c8314ad5469cda8833daa54687d4e8307aed46040100100008000000000000000c005b5b5b5b6b6b6b
+3	2025-11-24	56	\\x42454c4c01020c0c3800000001000000b0000000470100000000000000000000005847f80d00000080b2e60e0000000000ca9a3b0000000001f54219d939acd638000000010000000010b51ebef77a1800000000000000000000000000f80876befa7a1800000000000000000000000006550b09a99f46dec294d3380580062d17000010080000003a00001020000010220000102b0000102b0000100000000040000010000000001600001000000000040110010180000000000000004000669bc001000000800800000000000000040110010100faffffffffffffbf027f0a000000000080ad99d62698ad99d62698ad99d62698ad99d62698ad99361b98ad99361b98ad99361b000401002400600000000000000040801c000000000000000200da5d92b4b4a273040100240040000000000000004080190000000000000002001190bf8fcfdf86d70e0401001000d0ffffffffffffff230000d66d6000d66d6000d66d6000d66d6000d6066000d6066000d60660040100100008000000000000002400622446222882220884400834455334155661244662248222288240080401001000e8feffffffffffff3b00a9da88e318a546bbd4e8c019ed46afdda87218bd46c1d70850190547b5e0c8314ad546a9da8833daa546bbd4e8307aed46040100100008000000000000000c005b5b5b5b6b6b6b
+3	2025-11-25	56	\\x42454c4c01020c0c3800000001000000b0000000470100000000000000000000005847f80d00000080b2e60e0000000000ca9a3b00000000f428dc8b1e944bc33800000001000000001004b052467b1800000000000000000000000000f8570753497b18000000000000000000000000930f04dcdc784500c294d3380580062d17000010080000003a00001020000010220000102b0000102b000010000000004000001000000000160000100000000004011001018000000000000000400006a1c001000000800800000000000000040110010100faffffffffffffbf027f0a000000000080ad99d62698ad99d62698ad99d62698ad99d62698ad99361b98ad99361b98ad99361b000401002400600000000000000040801c000000000000000200da5d92b4b4a273040100240040000000000000004080190000000000000002001190bf8fcfdf86d70e0401001000d0ffffffffffffff230000d66d6000d66d6000d66d6000d66d6000d6066000d6066000d60660040100100008000000000000002400622446222882220884400834455334155661244662248222288240080401001000e8feffffffffffff3b00a9da88e318a546bbd4e8c019ed46afdda87218bd46c1d70850190547b5e0c8314ad546a9da8833daa546bbd4e8307aed46040100100008000000000000000c005b5b5b5b6b6b6b
+3	2025-11-26	56	\\x42454c4c01020c0c3800000001000000b0000000470100000000000000000000005847f80d00000080b2e60e0000000000ca9a3b00000000906ab82232121e26380000000100000000105341e7947b1800000000000000000000000000f8a698e7977b180000000000000000000000009d64cc4795f97be8c294d3380580062d17000010080000003a00001020000010220000102b0000102b0000100000000040000010000000001600001000000000040110010180000000000000004000a6a6c001000000800800000000000000040110010100faffffffffffffbf027f0a000000000080ad99d62698ad99d62698ad99d62698ad99d62698ad99361b98ad99361b98ad99361b000401002400600000000000000040801c000000000000000200da5d92b4b4a273040100240040000000000000004080190000000000000002001190bf8fcfdf86d70e0401001000d0ffffffffffffff230000d66d6000d66d6000d66d6000d66d6000d6066000d6066000d60660040100100008000000000000002400622446222882220884400834455334155661244662248222288240080401001000e8feffffffffffff3b00a9da88e318a546bbd4e8c019ed46afdda87218bd46c1d70850190547b5e0c8314ad546a9da8833daa546bbd4e8307aed46040100100008000000000000000c005b5b5b5b6b6b6b
+1	2025-11-25	90	\\x42454c4c01020c0c5a00000001000000b0000000970200000000000000000000005847f80d00000080b2e60e000000000065cd1d000000000cd8c0a8d6c7cfc75a0000000100000000681d4fea347b1800000000000000000000000000e0ab5e534c7b18000000000000000000000000bd77657b1af1c167c294d3380580062d2e0000102f0000106b000010430000104000001053000010480000100000000065000010000000002600001026000010040110310200060000000000000002b4000000000000000800c79fc001000000804b0255ff55ffabe0e1e1e13c000401003500000000000000000080808d00000000000000081009000000000000800260b70645a2d8059122e17f660604011051030053f9ffffffffffff77a801000000000000800381000000000000007800540a0000000000804a050c0329761e095836121ace1abd3fdbb6ad01dbb6ad01dbb6ad01db2692da5f1865e078815106fc855106fcc51a508e52fc355006cc940065c05f83ba6d6b040100350000afffffffffffff7f000b000000000000000838040000000000008007732e01cda40dcddd7ab702e0750000403230180c0683c18039180c0683c1600000040100450008fcffffffffffff7f000b000000000000000820060000000000008080e00400000000000068005171066291245e3cbbff8fffbfbf920c00a9480d0401004500088effffffffffff7f06a2ffffffffffffff07900000000000000080805200000000000000780095f40a9a2e83fbac97f22cafbd20399f460ad8ff2201028180140804028140000842814012082e040100100000000000000000002c000594524a290594524a290594524a290594528e56c62963a431d7182994144a8a8798424c214b5c244e19a78c53c64863a4315228794a29a500040100340010b3ffffffffffff3f04020000000000000002860100000000000070013ba1852145c052592a4be52805a53296b90a02108000002000c001408c51358c24f0136380986ea8fc60e0474ab8a16000001860840300090020c6480206906037080004010010000000000000000000140051555155515551699a699b69da69da79a669a669a656050401001000f8ffffffffffffff13005195519551955155555555559555555555555155555509
+\.
+
+
+--
+-- Data for Name: instruments; Type: TABLE DATA; Schema: market; Owner: -
+--
+
+COPY market.instruments (id, symbol, kind, calendar, venue, root, expiry, currency, created_at) FROM stdin;
+1	SPY	equity	XNYS	\N	\N	\N	\N	2026-11-28 22:45:32.918791+00
+2	ESZ25	future	CME_EQUITY	XCME	ES	2025-12-19	USD	2026-11-28 22:45:32.918791+00
+3	BTC-USD	pair	24/7	\N	\N	\N	\N	2026-11-28 22:45:32.918791+00
+\.
+
+
+--
+-- Data for Name: calendar_exceptions; Type: TABLE DATA; Schema: market; Owner: -
+--
+
+COPY market.calendar_exceptions (id, calendar, trade_date, kind, toml, instrument_id, from_ts, till_ts, note, source, created_at, created_by) FROM stdin;
+1	XNYS	2026-03-03	schedule	closed = true	\N	\N	\N	a storm	user	2026-11-28 22:45:33.159503+00	postgres
+\.
+
+
+--
+-- Data for Name: calendar_versions; Type: TABLE DATA; Schema: market; Owner: -
+--
+
+COPY market.calendar_versions (calendar, version, state, toml, exceptions, aliases, note, created_at, created_by, published_at, published_by) FROM stdin;
+XNYS	2	published	schema  = 1\nid      = "XNYS"\nname    = "New York Stock Exchange and the US equity market"\naliases = ["NYSE", "ARCX", "BATS", "XASE"]\ntz      = "America/New_York"\nmain    = "RTH"\nknown   = [1998-01-01, 2027-12-31]     # outside this range: refuse, do not guess\nversion = 1\nsource  = "exchange_calendars 4.13.2 XNYS and pandas_market_calendars 5.5.0 NYSE, which agree but for 7 disturbed days"\nrestart_at_segments = true\ngrace_minutes = 30                     # trade reports may arrive until 20:00 and a little after\n\n# Auctions have no windows of their own, for the pre- and after-market trade through them: their prints carry a flag and belong to\n# the regular hours by it. Orders for the closing auction are taken until 15:45, since 2019 until 15:50 (SR-NYSE-2018-58).\n# There is no ON: as of 2026-11-21 no national exchange trades overnight. NYSE Arca (SR-NYSEARCA-2024-89, 01:30-23:30), Nasdaq\n# (SR-NASDAQ-2025-109, 21:00-04:00) and 24X wait for the consolidated tape's hours and have not named a day.\n[[hours]]                              # one row a regime; the last row that matches a day wins\ndays = "mon-fri"                       # a weekday that no row covers is closed\nPRE  = "04:00-09:30"\nRTH  = "09:30-16:00"                   # the session proper: closing prints come after it and carry their flag\nPOST = "16:00-20:00"\n\n[holidays]\n"New Year's Day"         = "jan 1 sun>mon"\n"Martin Luther King Day" = "3rd mon jan"\n"Washington's Birthday"  = "3rd mon feb"\n"Good Friday"            = "easter-2"\n"Memorial Day"           = "last mon may"\n"Juneteenth"             = "jun 19 sat>fri sun>mon from 2022"\n"Independence Day"       = "jul 4 sat>fri sun>mon"\n"Labor Day"              = "1st mon sep"\n"Thanksgiving"           = "4th thu nov"\n"Christmas"              = "dec 25 sat>fri sun>mon"\n\n[closed]                               # one-off\n"2001-09-11..2001-09-14" = "September 11"\n"2004-06-11"             = "Reagan funeral"\n"2007-01-02"             = "Ford funeral"\n"2012-10-29..2012-10-30" = "Hurricane Sandy"\n"2018-12-05"             = "G.H.W. Bush funeral"\n"2025-01-09"             = "Carter funeral"\n\n[[special]]\nname = "half day"\non   = ["jul 3 on mon,tue,thu", "jul 5 on fri to 2012", "jul 3 on wed from 2013",\n        "4th thu nov +1", "dec 24 on mon-thu", "1999-12-31", "2003-12-26"]\nRTH  = "09:30-13:00"\nPOST = "13:00-17:00"\n\n# Hours that nobody planned: they never move the grid of bars (class outage is left out of the scheduled sessions).\n[[special]]\nclass = "outage"\nname = "2001 reopening (moment of silence)"\non   = ["2001-09-17"]\nRTH  = "09:33-16:00"\n[[special]]\nclass = "outage"\nname = "moment of silence"\non   = ["2001-10-08"]\nRTH  = "09:31-16:00"\n[[special]]\nclass = "outage"\nname = "September 11 memorial"\non   = ["2002-09-11"]\nRTH  = "12:00-16:00"\n[[special]]\nclass = "outage"\nname = "two minutes of silence"\non   = ["2003-03-20", "2004-06-07", "2006-12-27"]\nRTH  = "09:32-16:00"\n[[special]]\nclass = "outage"\nname = "system failure"\non   = ["2005-06-01"]\nRTH  = "09:30-15:56"\n	\n[[special]]\non = "2026-03-03"\nreplaces = true\nname = "a storm"\nclosed = true\n	{NYSE,ARCX,BATS,XASE}	\N	2026-11-28 22:45:33.159503+00	postgres	2026-11-28 22:45:33.159503+00	postgres
+\.
+
+
+--
+-- Data for Name: dead_letters; Type: TABLE DATA; Schema: market; Owner: -
+--
+
+COPY market.dead_letters (id, at, source, line, instrument_id, reason, raw) FROM stdin;
+\.
+
+
+--
+-- Data for Name: feed_gaps; Type: TABLE DATA; Schema: market; Owner: -
+--
+
+COPY market.feed_gaps (id, feed, instrument_id, first_missing, last_missing, from_ts, till_ts, noticed_at, closed_at) FROM stdin;
+1	sip	1	1	2	2025-11-27 12:00:00+00	\N	2026-11-28 22:45:33.155053+00	\N
+\.
+
+
+--
+-- Data for Name: feeds; Type: TABLE DATA; Schema: market; Owner: -
+--
+
+COPY market.feeds (feed, venue, source, created_at) FROM stdin;
+sip	XNYS	test	2026-11-28 22:45:33.154792+00
+\.
+
+
+--
+-- Data for Name: ingest_checkpoints; Type: TABLE DATA; Schema: market; Owner: -
+--
+
+COPY market.ingest_checkpoints (feed, instrument_id, last_ts, last_ns, last_seq, last_sub, updated_at) FROM stdin;
+\.
+
+
+--
+-- Data for Name: instrument_symbols; Type: TABLE DATA; Schema: market; Owner: -
+--
+
+COPY market.instrument_symbols (instrument_id, symbol, from_date) FROM stdin;
+1	SPDR	2020-01-01
+\.
+
+
+--
+-- Data for Name: instrument_terms; Type: TABLE DATA; Schema: market; Owner: -
+--
+
+COPY market.instrument_terms (instrument_id, from_date, tick_size, multiplier) FROM stdin;
+1	-infinity	0.01	\N
+2	-infinity	0.25	50
+\.
+
+
+--
+-- Data for Name: jobs; Type: TABLE DATA; Schema: market; Owner: -
+--
+
+COPY market.jobs (name, every, enabled, next_run_at) FROM stdin;
+verify	00:10:00	t	2026-11-28 22:55:33.213553+00
+\.
+
+
+--
+-- Data for Name: job_runs; Type: TABLE DATA; Schema: market; Owner: -
+--
+
+COPY market.job_runs (id, job, started_at, finished_at, pid, outcome, detail, error) FROM stdin;
+1	verify	2026-11-28 22:45:33.188365+00	2026-11-28 22:45:33.213669+00	11427	done	{"verified": 9}	\N
+\.
+
+
+--
+-- Data for Name: live_trades_0; Type: TABLE DATA; Schema: market; Owner: -
+--
+
+COPY market.live_trades_0 (ts, seq, price, size, instrument_id, ns, sub, flags, cond, ts_recv, trade_id, op, slot) FROM stdin;
+\.
+
+
+--
+-- Data for Name: live_trades_1; Type: TABLE DATA; Schema: market; Owner: -
+--
+
+COPY market.live_trades_1 (ts, seq, price, size, instrument_id, ns, sub, flags, cond, ts_recv, trade_id, op, slot) FROM stdin;
+\.
+
+
+--
+-- Data for Name: live_trades_10; Type: TABLE DATA; Schema: market; Owner: -
+--
+
+COPY market.live_trades_10 (ts, seq, price, size, instrument_id, ns, sub, flags, cond, ts_recv, trade_id, op, slot) FROM stdin;
+\.
+
+
+--
+-- Data for Name: live_trades_11; Type: TABLE DATA; Schema: market; Owner: -
+--
+
+COPY market.live_trades_11 (ts, seq, price, size, instrument_id, ns, sub, flags, cond, ts_recv, trade_id, op, slot) FROM stdin;
+\.
+
+
+--
+-- Data for Name: live_trades_12; Type: TABLE DATA; Schema: market; Owner: -
+--
+
+COPY market.live_trades_12 (ts, seq, price, size, instrument_id, ns, sub, flags, cond, ts_recv, trade_id, op, slot) FROM stdin;
+\.
+
+
+--
+-- Data for Name: live_trades_13; Type: TABLE DATA; Schema: market; Owner: -
+--
+
+COPY market.live_trades_13 (ts, seq, price, size, instrument_id, ns, sub, flags, cond, ts_recv, trade_id, op, slot) FROM stdin;
+\.
+
+
+--
+-- Data for Name: live_trades_14; Type: TABLE DATA; Schema: market; Owner: -
+--
+
+COPY market.live_trades_14 (ts, seq, price, size, instrument_id, ns, sub, flags, cond, ts_recv, trade_id, op, slot) FROM stdin;
+\.
+
+
+--
+-- Data for Name: live_trades_15; Type: TABLE DATA; Schema: market; Owner: -
+--
+
+COPY market.live_trades_15 (ts, seq, price, size, instrument_id, ns, sub, flags, cond, ts_recv, trade_id, op, slot) FROM stdin;
+\.
+
+
+--
+-- Data for Name: live_trades_16; Type: TABLE DATA; Schema: market; Owner: -
+--
+
+COPY market.live_trades_16 (ts, seq, price, size, instrument_id, ns, sub, flags, cond, ts_recv, trade_id, op, slot) FROM stdin;
+\.
+
+
+--
+-- Data for Name: live_trades_17; Type: TABLE DATA; Schema: market; Owner: -
+--
+
+COPY market.live_trades_17 (ts, seq, price, size, instrument_id, ns, sub, flags, cond, ts_recv, trade_id, op, slot) FROM stdin;
+\.
+
+
+--
+-- Data for Name: live_trades_18; Type: TABLE DATA; Schema: market; Owner: -
+--
+
+COPY market.live_trades_18 (ts, seq, price, size, instrument_id, ns, sub, flags, cond, ts_recv, trade_id, op, slot) FROM stdin;
+\.
+
+
+--
+-- Data for Name: live_trades_19; Type: TABLE DATA; Schema: market; Owner: -
+--
+
+COPY market.live_trades_19 (ts, seq, price, size, instrument_id, ns, sub, flags, cond, ts_recv, trade_id, op, slot) FROM stdin;
+\.
+
+
+--
+-- Data for Name: live_trades_2; Type: TABLE DATA; Schema: market; Owner: -
+--
+
+COPY market.live_trades_2 (ts, seq, price, size, instrument_id, ns, sub, flags, cond, ts_recv, trade_id, op, slot) FROM stdin;
+\.
+
+
+--
+-- Data for Name: live_trades_20; Type: TABLE DATA; Schema: market; Owner: -
+--
+
+COPY market.live_trades_20 (ts, seq, price, size, instrument_id, ns, sub, flags, cond, ts_recv, trade_id, op, slot) FROM stdin;
+\.
+
+
+--
+-- Data for Name: live_trades_21; Type: TABLE DATA; Schema: market; Owner: -
+--
+
+COPY market.live_trades_21 (ts, seq, price, size, instrument_id, ns, sub, flags, cond, ts_recv, trade_id, op, slot) FROM stdin;
+\.
+
+
+--
+-- Data for Name: live_trades_22; Type: TABLE DATA; Schema: market; Owner: -
+--
+
+COPY market.live_trades_22 (ts, seq, price, size, instrument_id, ns, sub, flags, cond, ts_recv, trade_id, op, slot) FROM stdin;
+2025-11-27 14:30:00+00	3000	670.75	1	1	0	0	0	0	\N	\N	t	22
+2025-11-27 14:30:00+00	3000	671.25	1	2	0	0	0	0	\N	\N	t	22
+2025-11-27 14:30:00+00	3000	671.75	1	3	0	0	0	0	\N	\N	t	22
+2025-11-28 14:30:00+00	4000	670.75	1	1	0	0	0	0	\N	\N	t	22
+2025-11-28 14:30:00+00	4000	671.25	1	2	0	0	0	0	\N	\N	t	22
+2025-11-28 14:30:00+00	4000	671.75	1	3	0	0	0	0	\N	\N	t	22
+2025-11-27 14:30:37+00	3001	672.5	2	1	0	0	0	0	\N	\N	t	22
+2025-11-27 14:30:37+00	3001	673	2	2	0	0	0	0	\N	\N	t	22
+2025-11-27 14:30:37+00	3001	670.25	2	3	0	0	0	0	\N	\N	t	22
+2025-11-28 14:30:37+00	4001	672.5	2	1	0	0	0	0	\N	\N	t	22
+2025-11-28 14:30:37+00	4001	673	2	2	0	0	0	0	\N	\N	t	22
+2025-11-28 14:30:37+00	4001	670.25	2	3	0	0	0	0	\N	\N	t	22
+2025-11-27 14:31:14+00	3002	671	3	1	0	0	0	0	\N	\N	t	22
+2025-11-27 14:31:14+00	3002	671.5	3	2	0	0	0	0	\N	\N	t	22
+2025-11-27 14:31:14+00	3002	672	3	3	0	0	0	0	\N	\N	t	22
+2025-11-28 14:31:14+00	4002	671	3	1	0	0	0	0	\N	\N	t	22
+2025-11-28 14:31:14+00	4002	671.5	3	2	0	0	0	0	\N	\N	t	22
+2025-11-28 14:31:14+00	4002	672	3	3	0	0	0	0	\N	\N	t	22
+2025-11-27 14:31:51+00	3003	672.75	4	1	0	0	0	0	\N	\N	t	22
+2025-11-27 14:31:51+00	3003	670	4	2	0	0	0	0	\N	\N	t	22
+2025-11-27 14:31:51+00	3003	670.5	4	3	0	0	0	0	\N	\N	t	22
+2025-11-28 14:31:51+00	4003	672.75	4	1	0	0	0	0	\N	\N	t	22
+2025-11-28 14:31:51+00	4003	670	4	2	0	0	0	0	\N	\N	t	22
+2025-11-28 14:31:51+00	4003	670.5	4	3	0	0	0	0	\N	\N	t	22
+2025-11-27 14:32:28+00	3004	671.25	5	1	0	0	0	0	\N	\N	t	22
+2025-11-27 14:32:28+00	3004	671.75	5	2	0	0	0	0	\N	\N	t	22
+2025-11-27 14:32:28+00	3004	672.25	5	3	0	0	0	0	\N	\N	t	22
+2025-11-28 14:32:28+00	4004	671.25	5	1	0	0	0	0	\N	\N	t	22
+2025-11-28 14:32:28+00	4004	671.75	5	2	0	0	0	0	\N	\N	t	22
+2025-11-28 14:32:28+00	4004	672.25	5	3	0	0	0	0	\N	\N	t	22
+2025-11-27 14:33:05+00	3005	673	1	1	0	0	0	0	\N	\N	t	22
+2025-11-27 14:33:05+00	3005	670.25	1	2	0	0	0	0	\N	\N	t	22
+2025-11-27 14:33:05+00	3005	670.75	1	3	0	0	0	0	\N	\N	t	22
+2025-11-28 14:33:05+00	4005	673	1	1	0	0	0	0	\N	\N	t	22
+2025-11-28 14:33:05+00	4005	670.25	1	2	0	0	0	0	\N	\N	t	22
+2025-11-28 14:33:05+00	4005	670.75	1	3	0	0	0	0	\N	\N	t	22
+2025-11-27 14:33:42+00	3006	671.5	2	1	0	0	0	0	\N	\N	t	22
+2025-11-27 14:33:42+00	3006	672	2	2	0	0	0	0	\N	\N	t	22
+2025-11-27 14:33:42+00	3006	672.5	2	3	0	0	0	0	\N	\N	t	22
+2025-11-28 14:33:42+00	4006	671.5	2	1	0	0	0	0	\N	\N	t	22
+2025-11-28 14:33:42+00	4006	672	2	2	0	0	0	0	\N	\N	t	22
+2025-11-28 14:33:42+00	4006	672.5	2	3	0	0	0	0	\N	\N	t	22
+2025-11-27 14:34:19+00	3007	670	3	1	0	0	0	0	\N	\N	t	22
+2025-11-27 14:34:19+00	3007	670.5	3	2	0	0	0	0	\N	\N	t	22
+2025-11-27 14:34:19+00	3007	671	3	3	0	0	0	0	\N	\N	t	22
+2025-11-28 14:34:19+00	4007	670	3	1	0	0	0	0	\N	\N	t	22
+2025-11-28 14:34:19+00	4007	670.5	3	2	0	0	0	0	\N	\N	t	22
+2025-11-28 14:34:19+00	4007	671	3	3	0	0	0	0	\N	\N	t	22
+2025-11-27 14:34:56+00	3008	671.75	4	1	0	0	0	0	\N	\N	t	22
+2025-11-27 14:34:56+00	3008	672.25	4	2	0	0	0	0	\N	\N	t	22
+2025-11-27 14:34:56+00	3008	672.75	4	3	0	0	0	0	\N	\N	t	22
+2025-11-28 14:34:56+00	4008	671.75	4	1	0	0	0	0	\N	\N	t	22
+2025-11-28 14:34:56+00	4008	672.25	4	2	0	0	0	0	\N	\N	t	22
+2025-11-28 14:34:56+00	4008	672.75	4	3	0	0	0	0	\N	\N	t	22
+2025-11-27 14:35:33+00	3009	670.25	5	1	0	0	0	0	\N	\N	t	22
+2025-11-27 14:35:33+00	3009	670.75	5	2	0	0	0	0	\N	\N	t	22
+2025-11-27 14:35:33+00	3009	671.25	5	3	0	0	0	0	\N	\N	t	22
+2025-11-28 14:35:33+00	4009	670.25	5	1	0	0	0	0	\N	\N	t	22
+2025-11-28 14:35:33+00	4009	670.75	5	2	0	0	0	0	\N	\N	t	22
+2025-11-28 14:35:33+00	4009	671.25	5	3	0	0	0	0	\N	\N	t	22
+2025-11-27 14:36:10+00	3010	672	1	1	0	0	0	0	\N	\N	t	22
+2025-11-27 14:36:10+00	3010	672.5	1	2	0	0	0	0	\N	\N	t	22
+2025-11-27 14:36:10+00	3010	673	1	3	0	0	0	0	\N	\N	t	22
+2025-11-28 14:36:10+00	4010	672	1	1	0	0	0	0	\N	\N	t	22
+2025-11-28 14:36:10+00	4010	672.5	1	2	0	0	0	0	\N	\N	t	22
+2025-11-28 14:36:10+00	4010	673	1	3	0	0	0	0	\N	\N	t	22
+2025-11-27 14:36:47+00	3011	670.5	2	1	0	0	0	0	\N	\N	t	22
+2025-11-27 14:36:47+00	3011	671	2	2	0	0	0	0	\N	\N	t	22
+2025-11-27 14:36:47+00	3011	671.5	2	3	0	0	0	0	\N	\N	t	22
+2025-11-28 14:36:47+00	4011	670.5	2	1	0	0	0	0	\N	\N	t	22
+2025-11-28 14:36:47+00	4011	671	2	2	0	0	0	0	\N	\N	t	22
+2025-11-28 14:36:47+00	4011	671.5	2	3	0	0	0	0	\N	\N	t	22
+2025-11-27 14:37:24+00	3012	672.25	3	1	0	0	0	0	\N	\N	t	22
+2025-11-27 14:37:24+00	3012	672.75	3	2	0	0	0	0	\N	\N	t	22
+2025-11-27 14:37:24+00	3012	670	3	3	0	0	0	0	\N	\N	t	22
+2025-11-28 14:37:24+00	4012	672.25	3	1	0	0	0	0	\N	\N	t	22
+2025-11-28 14:37:24+00	4012	672.75	3	2	0	0	0	0	\N	\N	t	22
+2025-11-28 14:37:24+00	4012	670	3	3	0	0	0	0	\N	\N	t	22
+2025-11-27 14:38:01+00	3013	670.75	4	1	0	0	0	0	\N	\N	t	22
+2025-11-27 14:38:01+00	3013	671.25	4	2	0	0	0	0	\N	\N	t	22
+2025-11-27 14:38:01+00	3013	671.75	4	3	0	0	0	0	\N	\N	t	22
+2025-11-28 14:38:01+00	4013	670.75	4	1	0	0	0	0	\N	\N	t	22
+2025-11-28 14:38:01+00	4013	671.25	4	2	0	0	0	0	\N	\N	t	22
+2025-11-28 14:38:01+00	4013	671.75	4	3	0	0	0	0	\N	\N	t	22
+2025-11-27 14:38:38+00	3014	672.5	5	1	0	0	0	0	\N	\N	t	22
+2025-11-27 14:38:38+00	3014	673	5	2	0	0	0	0	\N	\N	t	22
+2025-11-27 14:38:38+00	3014	670.25	5	3	0	0	0	0	\N	\N	t	22
+2025-11-28 14:38:38+00	4014	672.5	5	1	0	0	0	0	\N	\N	t	22
+2025-11-28 14:38:38+00	4014	673	5	2	0	0	0	0	\N	\N	t	22
+2025-11-28 14:38:38+00	4014	670.25	5	3	0	0	0	0	\N	\N	t	22
+2025-11-27 14:39:15+00	3015	671	1	1	0	0	0	0	\N	\N	t	22
+2025-11-27 14:39:15+00	3015	671.5	1	2	0	0	0	0	\N	\N	t	22
+2025-11-27 14:39:15+00	3015	672	1	3	0	0	0	0	\N	\N	t	22
+2025-11-28 14:39:15+00	4015	671	1	1	0	0	0	0	\N	\N	t	22
+2025-11-28 14:39:15+00	4015	671.5	1	2	0	0	0	0	\N	\N	t	22
+2025-11-28 14:39:15+00	4015	672	1	3	0	0	0	0	\N	\N	t	22
+2025-11-27 14:39:52+00	3016	672.75	2	1	0	0	0	0	\N	\N	t	22
+2025-11-27 14:39:52+00	3016	670	2	2	0	0	0	0	\N	\N	t	22
+2025-11-27 14:39:52+00	3016	670.5	2	3	0	0	0	0	\N	\N	t	22
+2025-11-28 14:39:52+00	4016	672.75	2	1	0	0	0	0	\N	\N	t	22
+2025-11-28 14:39:52+00	4016	670	2	2	0	0	0	0	\N	\N	t	22
+2025-11-28 14:39:52+00	4016	670.5	2	3	0	0	0	0	\N	\N	t	22
+2025-11-27 14:40:29+00	3017	671.25	3	1	0	0	0	0	\N	\N	t	22
+2025-11-27 14:40:29+00	3017	671.75	3	2	0	0	0	0	\N	\N	t	22
+2025-11-27 14:40:29+00	3017	672.25	3	3	0	0	0	0	\N	\N	t	22
+2025-11-28 14:40:29+00	4017	671.25	3	1	0	0	0	0	\N	\N	t	22
+2025-11-28 14:40:29+00	4017	671.75	3	2	0	0	0	0	\N	\N	t	22
+2025-11-28 14:40:29+00	4017	672.25	3	3	0	0	0	0	\N	\N	t	22
+2025-11-27 14:41:06+00	3018	673	4	1	0	0	0	0	\N	\N	t	22
+2025-11-27 14:41:06+00	3018	670.25	4	2	0	0	0	0	\N	\N	t	22
+2025-11-27 14:41:06+00	3018	670.75	4	3	0	0	0	0	\N	\N	t	22
+2025-11-28 14:41:06+00	4018	673	4	1	0	0	0	0	\N	\N	t	22
+2025-11-28 14:41:06+00	4018	670.25	4	2	0	0	0	0	\N	\N	t	22
+2025-11-28 14:41:06+00	4018	670.75	4	3	0	0	0	0	\N	\N	t	22
+2025-11-27 14:41:43+00	3019	671.5	5	1	0	0	0	0	\N	\N	t	22
+2025-11-27 14:41:43+00	3019	672	5	2	0	0	0	0	\N	\N	t	22
+2025-11-27 14:41:43+00	3019	672.5	5	3	0	0	0	0	\N	\N	t	22
+2025-11-28 14:41:43+00	4019	671.5	5	1	0	0	0	0	\N	\N	t	22
+2025-11-28 14:41:43+00	4019	672	5	2	0	0	0	0	\N	\N	t	22
+2025-11-28 14:41:43+00	4019	672.5	5	3	0	0	0	0	\N	\N	t	22
+2025-11-27 14:42:20+00	3020	670	1	1	0	0	0	0	\N	\N	t	22
+2025-11-27 14:42:20+00	3020	670.5	1	2	0	0	0	0	\N	\N	t	22
+2025-11-27 14:42:20+00	3020	671	1	3	0	0	0	0	\N	\N	t	22
+2025-11-28 14:42:20+00	4020	670	1	1	0	0	0	0	\N	\N	t	22
+2025-11-28 14:42:20+00	4020	670.5	1	2	0	0	0	0	\N	\N	t	22
+2025-11-28 14:42:20+00	4020	671	1	3	0	0	0	0	\N	\N	t	22
+2025-11-27 14:42:57+00	3021	671.75	2	1	0	0	0	0	\N	\N	t	22
+2025-11-27 14:42:57+00	3021	672.25	2	2	0	0	0	0	\N	\N	t	22
+2025-11-27 14:42:57+00	3021	672.75	2	3	0	0	0	0	\N	\N	t	22
+2025-11-28 14:42:57+00	4021	671.75	2	1	0	0	0	0	\N	\N	t	22
+2025-11-28 14:42:57+00	4021	672.25	2	2	0	0	0	0	\N	\N	t	22
+2025-11-28 14:42:57+00	4021	672.75	2	3	0	0	0	0	\N	\N	t	22
+2025-11-27 14:43:34+00	3022	670.25	3	1	0	0	0	0	\N	\N	t	22
+2025-11-27 14:43:34+00	3022	670.75	3	2	0	0	0	0	\N	\N	t	22
+2025-11-27 14:43:34+00	3022	671.25	3	3	0	0	0	0	\N	\N	t	22
+2025-11-28 14:43:34+00	4022	670.25	3	1	0	0	0	0	\N	\N	t	22
+2025-11-28 14:43:34+00	4022	670.75	3	2	0	0	0	0	\N	\N	t	22
+2025-11-28 14:43:34+00	4022	671.25	3	3	0	0	0	0	\N	\N	t	22
+2025-11-27 14:44:11+00	3023	672	4	1	0	0	0	0	\N	\N	t	22
+2025-11-27 14:44:11+00	3023	672.5	4	2	0	0	0	0	\N	\N	t	22
+2025-11-27 14:44:11+00	3023	673	4	3	0	0	0	0	\N	\N	t	22
+2025-11-28 14:44:11+00	4023	672	4	1	0	0	0	0	\N	\N	t	22
+2025-11-28 14:44:11+00	4023	672.5	4	2	0	0	0	0	\N	\N	t	22
+2025-11-28 14:44:11+00	4023	673	4	3	0	0	0	0	\N	\N	t	22
+2025-11-27 14:44:48+00	3024	670.5	5	1	0	0	0	0	\N	\N	t	22
+2025-11-27 14:44:48+00	3024	671	5	2	0	0	0	0	\N	\N	t	22
+2025-11-27 14:44:48+00	3024	671.5	5	3	0	0	0	0	\N	\N	t	22
+2025-11-28 14:44:48+00	4024	670.5	5	1	0	0	0	0	\N	\N	t	22
+2025-11-28 14:44:48+00	4024	671	5	2	0	0	0	0	\N	\N	t	22
+2025-11-28 14:44:48+00	4024	671.5	5	3	0	0	0	0	\N	\N	t	22
+2025-11-27 14:45:25+00	3025	672.25	1	1	0	0	0	0	\N	\N	t	22
+2025-11-27 14:45:25+00	3025	672.75	1	2	0	0	0	0	\N	\N	t	22
+2025-11-27 14:45:25+00	3025	670	1	3	0	0	0	0	\N	\N	t	22
+2025-11-28 14:45:25+00	4025	672.25	1	1	0	0	0	0	\N	\N	t	22
+2025-11-28 14:45:25+00	4025	672.75	1	2	0	0	0	0	\N	\N	t	22
+2025-11-28 14:45:25+00	4025	670	1	3	0	0	0	0	\N	\N	t	22
+2025-11-27 14:46:02+00	3026	670.75	2	1	0	0	0	0	\N	\N	t	22
+2025-11-27 14:46:02+00	3026	671.25	2	2	0	0	0	0	\N	\N	t	22
+2025-11-27 14:46:02+00	3026	671.75	2	3	0	0	0	0	\N	\N	t	22
+2025-11-28 14:46:02+00	4026	670.75	2	1	0	0	0	0	\N	\N	t	22
+2025-11-28 14:46:02+00	4026	671.25	2	2	0	0	0	0	\N	\N	t	22
+2025-11-28 14:46:02+00	4026	671.75	2	3	0	0	0	0	\N	\N	t	22
+2025-11-27 14:46:39+00	3027	672.5	3	1	0	0	0	0	\N	\N	t	22
+2025-11-27 14:46:39+00	3027	673	3	2	0	0	0	0	\N	\N	t	22
+2025-11-27 14:46:39+00	3027	670.25	3	3	0	0	0	0	\N	\N	t	22
+2025-11-28 14:46:39+00	4027	672.5	3	1	0	0	0	0	\N	\N	t	22
+2025-11-28 14:46:39+00	4027	673	3	2	0	0	0	0	\N	\N	t	22
+2025-11-28 14:46:39+00	4027	670.25	3	3	0	0	0	0	\N	\N	t	22
+2025-11-27 14:47:16+00	3028	671	4	1	0	0	0	0	\N	\N	t	22
+2025-11-27 14:47:16+00	3028	671.5	4	2	0	0	0	0	\N	\N	t	22
+2025-11-27 14:47:16+00	3028	672	4	3	0	0	0	0	\N	\N	t	22
+2025-11-28 14:47:16+00	4028	671	4	1	0	0	0	0	\N	\N	t	22
+2025-11-28 14:47:16+00	4028	671.5	4	2	0	0	0	0	\N	\N	t	22
+2025-11-28 14:47:16+00	4028	672	4	3	0	0	0	0	\N	\N	t	22
+2025-11-27 14:47:53+00	3029	672.75	5	1	0	0	0	0	\N	\N	t	22
+2025-11-27 14:47:53+00	3029	670	5	2	0	0	0	0	\N	\N	t	22
+2025-11-27 14:47:53+00	3029	670.5	5	3	0	0	0	0	\N	\N	t	22
+2025-11-28 14:47:53+00	4029	672.75	5	1	0	0	0	0	\N	\N	t	22
+2025-11-28 14:47:53+00	4029	670	5	2	0	0	0	0	\N	\N	t	22
+2025-11-28 14:47:53+00	4029	670.5	5	3	0	0	0	0	\N	\N	t	22
+2025-11-27 14:48:30+00	3030	671.25	1	1	0	0	0	0	\N	\N	t	22
+2025-11-27 14:48:30+00	3030	671.75	1	2	0	0	0	0	\N	\N	t	22
+2025-11-27 14:48:30+00	3030	672.25	1	3	0	0	0	0	\N	\N	t	22
+2025-11-28 14:48:30+00	4030	671.25	1	1	0	0	0	0	\N	\N	t	22
+2025-11-28 14:48:30+00	4030	671.75	1	2	0	0	0	0	\N	\N	t	22
+2025-11-28 14:48:30+00	4030	672.25	1	3	0	0	0	0	\N	\N	t	22
+2025-11-27 14:49:07+00	3031	673	2	1	0	0	0	0	\N	\N	t	22
+2025-11-27 14:49:07+00	3031	670.25	2	2	0	0	0	0	\N	\N	t	22
+2025-11-27 14:49:07+00	3031	670.75	2	3	0	0	0	0	\N	\N	t	22
+2025-11-28 14:49:07+00	4031	673	2	1	0	0	0	0	\N	\N	t	22
+2025-11-28 14:49:07+00	4031	670.25	2	2	0	0	0	0	\N	\N	t	22
+2025-11-28 14:49:07+00	4031	670.75	2	3	0	0	0	0	\N	\N	t	22
+2025-11-27 14:49:44+00	3032	671.5	3	1	0	0	0	0	\N	\N	t	22
+2025-11-27 14:49:44+00	3032	672	3	2	0	0	0	0	\N	\N	t	22
+2025-11-27 14:49:44+00	3032	672.5	3	3	0	0	0	0	\N	\N	t	22
+2025-11-28 14:49:44+00	4032	671.5	3	1	0	0	0	0	\N	\N	t	22
+2025-11-28 14:49:44+00	4032	672	3	2	0	0	0	0	\N	\N	t	22
+2025-11-28 14:49:44+00	4032	672.5	3	3	0	0	0	0	\N	\N	t	22
+2025-11-27 14:50:21+00	3033	670	4	1	0	0	0	0	\N	\N	t	22
+2025-11-27 14:50:21+00	3033	670.5	4	2	0	0	0	0	\N	\N	t	22
+2025-11-27 14:50:21+00	3033	671	4	3	0	0	0	0	\N	\N	t	22
+2025-11-28 14:50:21+00	4033	670	4	1	0	0	0	0	\N	\N	t	22
+2025-11-28 14:50:21+00	4033	670.5	4	2	0	0	0	0	\N	\N	t	22
+2025-11-28 14:50:21+00	4033	671	4	3	0	0	0	0	\N	\N	t	22
+2025-11-27 14:50:58+00	3034	671.75	5	1	0	0	0	0	\N	\N	t	22
+2025-11-27 14:50:58+00	3034	672.25	5	2	0	0	0	0	\N	\N	t	22
+2025-11-27 14:50:58+00	3034	672.75	5	3	0	0	0	0	\N	\N	t	22
+2025-11-28 14:50:58+00	4034	671.75	5	1	0	0	0	0	\N	\N	t	22
+2025-11-28 14:50:58+00	4034	672.25	5	2	0	0	0	0	\N	\N	t	22
+2025-11-28 14:50:58+00	4034	672.75	5	3	0	0	0	0	\N	\N	t	22
+2025-11-27 14:51:35+00	3035	670.25	1	1	0	0	0	0	\N	\N	t	22
+2025-11-27 14:51:35+00	3035	670.75	1	2	0	0	0	0	\N	\N	t	22
+2025-11-27 14:51:35+00	3035	671.25	1	3	0	0	0	0	\N	\N	t	22
+2025-11-28 14:51:35+00	4035	670.25	1	1	0	0	0	0	\N	\N	t	22
+2025-11-28 14:51:35+00	4035	670.75	1	2	0	0	0	0	\N	\N	t	22
+2025-11-28 14:51:35+00	4035	671.25	1	3	0	0	0	0	\N	\N	t	22
+2025-11-27 14:52:12+00	3036	672	2	1	0	0	0	0	\N	\N	t	22
+2025-11-27 14:52:12+00	3036	672.5	2	2	0	0	0	0	\N	\N	t	22
+2025-11-27 14:52:12+00	3036	673	2	3	0	0	0	0	\N	\N	t	22
+2025-11-28 14:52:12+00	4036	672	2	1	0	0	0	0	\N	\N	t	22
+2025-11-28 14:52:12+00	4036	672.5	2	2	0	0	0	0	\N	\N	t	22
+2025-11-28 14:52:12+00	4036	673	2	3	0	0	0	0	\N	\N	t	22
+2025-11-27 14:52:49+00	3037	670.5	3	1	0	0	0	0	\N	\N	t	22
+2025-11-27 14:52:49+00	3037	671	3	2	0	0	0	0	\N	\N	t	22
+2025-11-27 14:52:49+00	3037	671.5	3	3	0	0	0	0	\N	\N	t	22
+2025-11-28 14:52:49+00	4037	670.5	3	1	0	0	0	0	\N	\N	t	22
+2025-11-28 14:52:49+00	4037	671	3	2	0	0	0	0	\N	\N	t	22
+2025-11-28 14:52:49+00	4037	671.5	3	3	0	0	0	0	\N	\N	t	22
+2025-11-27 14:53:26+00	3038	672.25	4	1	0	0	0	0	\N	\N	t	22
+2025-11-27 14:53:26+00	3038	672.75	4	2	0	0	0	0	\N	\N	t	22
+2025-11-27 14:53:26+00	3038	670	4	3	0	0	0	0	\N	\N	t	22
+2025-11-28 14:53:26+00	4038	672.25	4	1	0	0	0	0	\N	\N	t	22
+2025-11-28 14:53:26+00	4038	672.75	4	2	0	0	0	0	\N	\N	t	22
+2025-11-28 14:53:26+00	4038	670	4	3	0	0	0	0	\N	\N	t	22
+2025-11-27 14:54:03+00	3039	670.75	5	1	0	0	0	0	\N	\N	t	22
+2025-11-27 14:54:03+00	3039	671.25	5	2	0	0	0	0	\N	\N	t	22
+2025-11-27 14:54:03+00	3039	671.75	5	3	0	0	0	0	\N	\N	t	22
+2025-11-28 14:54:03+00	4039	670.75	5	1	0	0	0	0	\N	\N	t	22
+2025-11-28 14:54:03+00	4039	671.25	5	2	0	0	0	0	\N	\N	t	22
+2025-11-28 14:54:03+00	4039	671.75	5	3	0	0	0	0	\N	\N	t	22
+2025-11-27 14:54:40+00	3040	672.5	1	1	0	0	0	0	\N	\N	t	22
+2025-11-27 14:54:40+00	3040	673	1	2	0	0	0	0	\N	\N	t	22
+2025-11-27 14:54:40+00	3040	670.25	1	3	0	0	0	0	\N	\N	t	22
+2025-11-28 14:54:40+00	4040	672.5	1	1	0	0	0	0	\N	\N	t	22
+2025-11-28 14:54:40+00	4040	673	1	2	0	0	0	0	\N	\N	t	22
+2025-11-28 14:54:40+00	4040	670.25	1	3	0	0	0	0	\N	\N	t	22
+2025-11-27 14:55:17+00	3041	671	2	1	0	0	0	0	\N	\N	t	22
+2025-11-27 14:55:17+00	3041	671.5	2	2	0	0	0	0	\N	\N	t	22
+2025-11-27 14:55:17+00	3041	672	2	3	0	0	0	0	\N	\N	t	22
+2025-11-28 14:55:17+00	4041	671	2	1	0	0	0	0	\N	\N	t	22
+2025-11-28 14:55:17+00	4041	671.5	2	2	0	0	0	0	\N	\N	t	22
+2025-11-28 14:55:17+00	4041	672	2	3	0	0	0	0	\N	\N	t	22
+2025-11-27 14:55:54+00	3042	672.75	3	1	0	0	0	0	\N	\N	t	22
+2025-11-27 14:55:54+00	3042	670	3	2	0	0	0	0	\N	\N	t	22
+2025-11-27 14:55:54+00	3042	670.5	3	3	0	0	0	0	\N	\N	t	22
+2025-11-28 14:55:54+00	4042	672.75	3	1	0	0	0	0	\N	\N	t	22
+2025-11-28 14:55:54+00	4042	670	3	2	0	0	0	0	\N	\N	t	22
+2025-11-28 14:55:54+00	4042	670.5	3	3	0	0	0	0	\N	\N	t	22
+2025-11-27 14:56:31+00	3043	671.25	4	1	0	0	0	0	\N	\N	t	22
+2025-11-27 14:56:31+00	3043	671.75	4	2	0	0	0	0	\N	\N	t	22
+2025-11-27 14:56:31+00	3043	672.25	4	3	0	0	0	0	\N	\N	t	22
+2025-11-28 14:56:31+00	4043	671.25	4	1	0	0	0	0	\N	\N	t	22
+2025-11-28 14:56:31+00	4043	671.75	4	2	0	0	0	0	\N	\N	t	22
+2025-11-28 14:56:31+00	4043	672.25	4	3	0	0	0	0	\N	\N	t	22
+2025-11-27 14:57:08+00	3044	673	5	1	0	0	0	0	\N	\N	t	22
+2025-11-27 14:57:08+00	3044	670.25	5	2	0	0	0	0	\N	\N	t	22
+2025-11-27 14:57:08+00	3044	670.75	5	3	0	0	0	0	\N	\N	t	22
+2025-11-28 14:57:08+00	4044	673	5	1	0	0	0	0	\N	\N	t	22
+2025-11-28 14:57:08+00	4044	670.25	5	2	0	0	0	0	\N	\N	t	22
+2025-11-28 14:57:08+00	4044	670.75	5	3	0	0	0	0	\N	\N	t	22
+2025-11-27 14:57:45+00	3045	671.5	1	1	0	0	0	0	\N	\N	t	22
+2025-11-27 14:57:45+00	3045	672	1	2	0	0	0	0	\N	\N	t	22
+2025-11-27 14:57:45+00	3045	672.5	1	3	0	0	0	0	\N	\N	t	22
+2025-11-28 14:57:45+00	4045	671.5	1	1	0	0	0	0	\N	\N	t	22
+2025-11-28 14:57:45+00	4045	672	1	2	0	0	0	0	\N	\N	t	22
+2025-11-28 14:57:45+00	4045	672.5	1	3	0	0	0	0	\N	\N	t	22
+2025-11-27 14:58:22+00	3046	670	2	1	0	0	0	0	\N	\N	t	22
+2025-11-27 14:58:22+00	3046	670.5	2	2	0	0	0	0	\N	\N	t	22
+2025-11-27 14:58:22+00	3046	671	2	3	0	0	0	0	\N	\N	t	22
+2025-11-28 14:58:22+00	4046	670	2	1	0	0	0	0	\N	\N	t	22
+2025-11-28 14:58:22+00	4046	670.5	2	2	0	0	0	0	\N	\N	t	22
+2025-11-28 14:58:22+00	4046	671	2	3	0	0	0	0	\N	\N	t	22
+2025-11-27 14:58:59+00	3047	671.75	3	1	0	0	0	0	\N	\N	t	22
+2025-11-27 14:58:59+00	3047	672.25	3	2	0	0	0	0	\N	\N	t	22
+2025-11-27 14:58:59+00	3047	672.75	3	3	0	0	0	0	\N	\N	t	22
+2025-11-28 14:58:59+00	4047	671.75	3	1	0	0	0	0	\N	\N	t	22
+2025-11-28 14:58:59+00	4047	672.25	3	2	0	0	0	0	\N	\N	t	22
+2025-11-28 14:58:59+00	4047	672.75	3	3	0	0	0	0	\N	\N	t	22
+2025-11-27 14:59:36+00	3048	670.25	4	1	0	0	0	0	\N	\N	t	22
+2025-11-27 14:59:36+00	3048	670.75	4	2	0	0	0	0	\N	\N	t	22
+2025-11-27 14:59:36+00	3048	671.25	4	3	0	0	0	0	\N	\N	t	22
+2025-11-28 14:59:36+00	4048	670.25	4	1	0	0	0	0	\N	\N	t	22
+2025-11-28 14:59:36+00	4048	670.75	4	2	0	0	0	0	\N	\N	t	22
+2025-11-28 14:59:36+00	4048	671.25	4	3	0	0	0	0	\N	\N	t	22
+2025-11-27 15:00:13+00	3049	672	5	1	0	0	0	0	\N	\N	t	22
+2025-11-27 15:00:13+00	3049	672.5	5	2	0	0	0	0	\N	\N	t	22
+2025-11-27 15:00:13+00	3049	673	5	3	0	0	0	0	\N	\N	t	22
+2025-11-28 15:00:13+00	4049	672	5	1	0	0	0	0	\N	\N	t	22
+2025-11-28 15:00:13+00	4049	672.5	5	2	0	0	0	0	\N	\N	t	22
+2025-11-28 15:00:13+00	4049	673	5	3	0	0	0	0	\N	\N	t	22
+2025-11-27 15:00:50+00	3050	670.5	1	1	0	0	0	0	\N	\N	t	22
+2025-11-27 15:00:50+00	3050	671	1	2	0	0	0	0	\N	\N	t	22
+2025-11-27 15:00:50+00	3050	671.5	1	3	0	0	0	0	\N	\N	t	22
+2025-11-28 15:00:50+00	4050	670.5	1	1	0	0	0	0	\N	\N	t	22
+2025-11-28 15:00:50+00	4050	671	1	2	0	0	0	0	\N	\N	t	22
+2025-11-28 15:00:50+00	4050	671.5	1	3	0	0	0	0	\N	\N	t	22
+2025-11-27 15:01:27+00	3051	672.25	2	1	0	0	0	0	\N	\N	t	22
+2025-11-27 15:01:27+00	3051	672.75	2	2	0	0	0	0	\N	\N	t	22
+2025-11-27 15:01:27+00	3051	670	2	3	0	0	0	0	\N	\N	t	22
+2025-11-28 15:01:27+00	4051	672.25	2	1	0	0	0	0	\N	\N	t	22
+2025-11-28 15:01:27+00	4051	672.75	2	2	0	0	0	0	\N	\N	t	22
+2025-11-28 15:01:27+00	4051	670	2	3	0	0	0	0	\N	\N	t	22
+2025-11-27 15:02:04+00	3052	670.75	3	1	0	0	0	0	\N	\N	t	22
+2025-11-27 15:02:04+00	3052	671.25	3	2	0	0	0	0	\N	\N	t	22
+2025-11-27 15:02:04+00	3052	671.75	3	3	0	0	0	0	\N	\N	t	22
+2025-11-28 15:02:04+00	4052	670.75	3	1	0	0	0	0	\N	\N	t	22
+2025-11-28 15:02:04+00	4052	671.25	3	2	0	0	0	0	\N	\N	t	22
+2025-11-28 15:02:04+00	4052	671.75	3	3	0	0	0	0	\N	\N	t	22
+2025-11-27 15:02:41+00	3053	672.5	4	1	0	0	0	0	\N	\N	t	22
+2025-11-27 15:02:41+00	3053	673	4	2	0	0	0	0	\N	\N	t	22
+2025-11-27 15:02:41+00	3053	670.25	4	3	0	0	0	0	\N	\N	t	22
+2025-11-28 15:02:41+00	4053	672.5	4	1	0	0	0	0	\N	\N	t	22
+2025-11-28 15:02:41+00	4053	673	4	2	0	0	0	0	\N	\N	t	22
+2025-11-28 15:02:41+00	4053	670.25	4	3	0	0	0	0	\N	\N	t	22
+2025-11-27 15:03:18+00	3054	671	5	1	0	0	0	0	\N	\N	t	22
+2025-11-27 15:03:18+00	3054	671.5	5	2	0	0	0	0	\N	\N	t	22
+2025-11-27 15:03:18+00	3054	672	5	3	0	0	0	0	\N	\N	t	22
+2025-11-28 15:03:18+00	4054	671	5	1	0	0	0	0	\N	\N	t	22
+2025-11-28 15:03:18+00	4054	671.5	5	2	0	0	0	0	\N	\N	t	22
+2025-11-28 15:03:18+00	4054	672	5	3	0	0	0	0	\N	\N	t	22
+2025-11-27 15:03:55+00	3055	672.75	1	1	0	0	0	0	\N	\N	t	22
+2025-11-27 15:03:55+00	3055	670	1	2	0	0	0	0	\N	\N	t	22
+2025-11-27 15:03:55+00	3055	670.5	1	3	0	0	0	0	\N	\N	t	22
+2025-11-28 15:03:55+00	4055	672.75	1	1	0	0	0	0	\N	\N	t	22
+2025-11-28 15:03:55+00	4055	670	1	2	0	0	0	0	\N	\N	t	22
+2025-11-28 15:03:55+00	4055	670.5	1	3	0	0	0	0	\N	\N	t	22
+2025-11-27 15:04:32+00	3056	671.25	2	1	0	0	0	0	\N	\N	t	22
+2025-11-27 15:04:32+00	3056	671.75	2	2	0	0	0	0	\N	\N	t	22
+2025-11-27 15:04:32+00	3056	672.25	2	3	0	0	0	0	\N	\N	t	22
+2025-11-28 15:04:32+00	4056	671.25	2	1	0	0	0	0	\N	\N	t	22
+2025-11-28 15:04:32+00	4056	671.75	2	2	0	0	0	0	\N	\N	t	22
+2025-11-28 15:04:32+00	4056	672.25	2	3	0	0	0	0	\N	\N	t	22
+2025-11-27 15:05:09+00	3057	673	3	1	0	0	0	0	\N	\N	t	22
+2025-11-27 15:05:09+00	3057	670.25	3	2	0	0	0	0	\N	\N	t	22
+2025-11-27 15:05:09+00	3057	670.75	3	3	0	0	0	0	\N	\N	t	22
+2025-11-28 15:05:09+00	4057	673	3	1	0	0	0	0	\N	\N	t	22
+2025-11-28 15:05:09+00	4057	670.25	3	2	0	0	0	0	\N	\N	t	22
+2025-11-28 15:05:09+00	4057	670.75	3	3	0	0	0	0	\N	\N	t	22
+2025-11-27 15:05:46+00	3058	671.5	4	1	0	0	0	0	\N	\N	t	22
+2025-11-27 15:05:46+00	3058	672	4	2	0	0	0	0	\N	\N	t	22
+2025-11-27 15:05:46+00	3058	672.5	4	3	0	0	0	0	\N	\N	t	22
+2025-11-28 15:05:46+00	4058	671.5	4	1	0	0	0	0	\N	\N	t	22
+2025-11-28 15:05:46+00	4058	672	4	2	0	0	0	0	\N	\N	t	22
+2025-11-28 15:05:46+00	4058	672.5	4	3	0	0	0	0	\N	\N	t	22
+2025-11-27 15:06:23+00	3059	670	5	1	0	0	0	0	\N	\N	t	22
+2025-11-27 15:06:23+00	3059	670.5	5	2	0	0	0	0	\N	\N	t	22
+2025-11-27 15:06:23+00	3059	671	5	3	0	0	0	0	\N	\N	t	22
+2025-11-28 15:06:23+00	4059	670	5	1	0	0	0	0	\N	\N	t	22
+2025-11-28 15:06:23+00	4059	670.5	5	2	0	0	0	0	\N	\N	t	22
+2025-11-28 15:06:23+00	4059	671	5	3	0	0	0	0	\N	\N	t	22
+2025-11-27 15:07:00+00	3060	671.75	1	1	0	0	0	0	\N	\N	t	22
+2025-11-27 15:07:00+00	3060	672.25	1	2	0	0	0	0	\N	\N	t	22
+2025-11-27 15:07:00+00	3060	672.75	1	3	0	0	0	0	\N	\N	t	22
+2025-11-28 15:07:00+00	4060	671.75	1	1	0	0	0	0	\N	\N	t	22
+2025-11-28 15:07:00+00	4060	672.25	1	2	0	0	0	0	\N	\N	t	22
+2025-11-28 15:07:00+00	4060	672.75	1	3	0	0	0	0	\N	\N	t	22
+2025-11-27 15:07:37+00	3061	670.25	2	1	0	0	0	0	\N	\N	t	22
+2025-11-27 15:07:37+00	3061	670.75	2	2	0	0	0	0	\N	\N	t	22
+2025-11-27 15:07:37+00	3061	671.25	2	3	0	0	0	0	\N	\N	t	22
+2025-11-28 15:07:37+00	4061	670.25	2	1	0	0	0	0	\N	\N	t	22
+2025-11-28 15:07:37+00	4061	670.75	2	2	0	0	0	0	\N	\N	t	22
+2025-11-28 15:07:37+00	4061	671.25	2	3	0	0	0	0	\N	\N	t	22
+2025-11-27 15:08:14+00	3062	672	3	1	0	0	0	0	\N	\N	t	22
+2025-11-27 15:08:14+00	3062	672.5	3	2	0	0	0	0	\N	\N	t	22
+2025-11-27 15:08:14+00	3062	673	3	3	0	0	0	0	\N	\N	t	22
+2025-11-28 15:08:14+00	4062	672	3	1	0	0	0	0	\N	\N	t	22
+2025-11-28 15:08:14+00	4062	672.5	3	2	0	0	0	0	\N	\N	t	22
+2025-11-28 15:08:14+00	4062	673	3	3	0	0	0	0	\N	\N	t	22
+2025-11-27 15:08:51+00	3063	670.5	4	1	0	0	0	0	\N	\N	t	22
+2025-11-27 15:08:51+00	3063	671	4	2	0	0	0	0	\N	\N	t	22
+2025-11-27 15:08:51+00	3063	671.5	4	3	0	0	0	0	\N	\N	t	22
+2025-11-28 15:08:51+00	4063	670.5	4	1	0	0	0	0	\N	\N	t	22
+2025-11-28 15:08:51+00	4063	671	4	2	0	0	0	0	\N	\N	t	22
+2025-11-28 15:08:51+00	4063	671.5	4	3	0	0	0	0	\N	\N	t	22
+2025-11-27 15:09:28+00	3064	672.25	5	1	0	0	0	0	\N	\N	t	22
+2025-11-27 15:09:28+00	3064	672.75	5	2	0	0	0	0	\N	\N	t	22
+2025-11-27 15:09:28+00	3064	670	5	3	0	0	0	0	\N	\N	t	22
+2025-11-28 15:09:28+00	4064	672.25	5	1	0	0	0	0	\N	\N	t	22
+2025-11-28 15:09:28+00	4064	672.75	5	2	0	0	0	0	\N	\N	t	22
+2025-11-28 15:09:28+00	4064	670	5	3	0	0	0	0	\N	\N	t	22
+2025-11-27 15:10:05+00	3065	670.75	1	1	0	0	0	0	\N	\N	t	22
+2025-11-27 15:10:05+00	3065	671.25	1	2	0	0	0	0	\N	\N	t	22
+2025-11-27 15:10:05+00	3065	671.75	1	3	0	0	0	0	\N	\N	t	22
+2025-11-28 15:10:05+00	4065	670.75	1	1	0	0	0	0	\N	\N	t	22
+2025-11-28 15:10:05+00	4065	671.25	1	2	0	0	0	0	\N	\N	t	22
+2025-11-28 15:10:05+00	4065	671.75	1	3	0	0	0	0	\N	\N	t	22
+2025-11-27 15:10:42+00	3066	672.5	2	1	0	0	0	0	\N	\N	t	22
+2025-11-27 15:10:42+00	3066	673	2	2	0	0	0	0	\N	\N	t	22
+2025-11-27 15:10:42+00	3066	670.25	2	3	0	0	0	0	\N	\N	t	22
+2025-11-28 15:10:42+00	4066	672.5	2	1	0	0	0	0	\N	\N	t	22
+2025-11-28 15:10:42+00	4066	673	2	2	0	0	0	0	\N	\N	t	22
+2025-11-28 15:10:42+00	4066	670.25	2	3	0	0	0	0	\N	\N	t	22
+2025-11-27 15:11:19+00	3067	671	3	1	0	0	0	0	\N	\N	t	22
+2025-11-27 15:11:19+00	3067	671.5	3	2	0	0	0	0	\N	\N	t	22
+2025-11-27 15:11:19+00	3067	672	3	3	0	0	0	0	\N	\N	t	22
+2025-11-28 15:11:19+00	4067	671	3	1	0	0	0	0	\N	\N	t	22
+2025-11-28 15:11:19+00	4067	671.5	3	2	0	0	0	0	\N	\N	t	22
+2025-11-28 15:11:19+00	4067	672	3	3	0	0	0	0	\N	\N	t	22
+2025-11-27 15:11:56+00	3068	672.75	4	1	0	0	0	0	\N	\N	t	22
+2025-11-27 15:11:56+00	3068	670	4	2	0	0	0	0	\N	\N	t	22
+2025-11-27 15:11:56+00	3068	670.5	4	3	0	0	0	0	\N	\N	t	22
+2025-11-28 15:11:56+00	4068	672.75	4	1	0	0	0	0	\N	\N	t	22
+2025-11-28 15:11:56+00	4068	670	4	2	0	0	0	0	\N	\N	t	22
+2025-11-28 15:11:56+00	4068	670.5	4	3	0	0	0	0	\N	\N	t	22
+2025-11-27 15:12:33+00	3069	671.25	5	1	0	0	0	0	\N	\N	t	22
+2025-11-27 15:12:33+00	3069	671.75	5	2	0	0	0	0	\N	\N	t	22
+2025-11-27 15:12:33+00	3069	672.25	5	3	0	0	0	0	\N	\N	t	22
+2025-11-28 15:12:33+00	4069	671.25	5	1	0	0	0	0	\N	\N	t	22
+2025-11-28 15:12:33+00	4069	671.75	5	2	0	0	0	0	\N	\N	t	22
+2025-11-28 15:12:33+00	4069	672.25	5	3	0	0	0	0	\N	\N	t	22
+2025-11-27 15:13:10+00	3070	673	1	1	0	0	0	0	\N	\N	t	22
+2025-11-27 15:13:10+00	3070	670.25	1	2	0	0	0	0	\N	\N	t	22
+2025-11-27 15:13:10+00	3070	670.75	1	3	0	0	0	0	\N	\N	t	22
+2025-11-28 15:13:10+00	4070	673	1	1	0	0	0	0	\N	\N	t	22
+2025-11-28 15:13:10+00	4070	670.25	1	2	0	0	0	0	\N	\N	t	22
+2025-11-28 15:13:10+00	4070	670.75	1	3	0	0	0	0	\N	\N	t	22
+2025-11-27 15:13:47+00	3071	671.5	2	1	0	0	0	0	\N	\N	t	22
+2025-11-27 15:13:47+00	3071	672	2	2	0	0	0	0	\N	\N	t	22
+2025-11-27 15:13:47+00	3071	672.5	2	3	0	0	0	0	\N	\N	t	22
+2025-11-28 15:13:47+00	4071	671.5	2	1	0	0	0	0	\N	\N	t	22
+2025-11-28 15:13:47+00	4071	672	2	2	0	0	0	0	\N	\N	t	22
+2025-11-28 15:13:47+00	4071	672.5	2	3	0	0	0	0	\N	\N	t	22
+2025-11-27 15:14:24+00	3072	670	3	1	0	0	0	0	\N	\N	t	22
+2025-11-27 15:14:24+00	3072	670.5	3	2	0	0	0	0	\N	\N	t	22
+2025-11-27 15:14:24+00	3072	671	3	3	0	0	0	0	\N	\N	t	22
+2025-11-28 15:14:24+00	4072	670	3	1	0	0	0	0	\N	\N	t	22
+2025-11-28 15:14:24+00	4072	670.5	3	2	0	0	0	0	\N	\N	t	22
+2025-11-28 15:14:24+00	4072	671	3	3	0	0	0	0	\N	\N	t	22
+2025-11-27 15:15:01+00	3073	671.75	4	1	0	0	0	0	\N	\N	t	22
+2025-11-27 15:15:01+00	3073	672.25	4	2	0	0	0	0	\N	\N	t	22
+2025-11-27 15:15:01+00	3073	672.75	4	3	0	0	0	0	\N	\N	t	22
+2025-11-28 15:15:01+00	4073	671.75	4	1	0	0	0	0	\N	\N	t	22
+2025-11-28 15:15:01+00	4073	672.25	4	2	0	0	0	0	\N	\N	t	22
+2025-11-28 15:15:01+00	4073	672.75	4	3	0	0	0	0	\N	\N	t	22
+2025-11-27 15:15:38+00	3074	670.25	5	1	0	0	0	0	\N	\N	t	22
+2025-11-27 15:15:38+00	3074	670.75	5	2	0	0	0	0	\N	\N	t	22
+2025-11-27 15:15:38+00	3074	671.25	5	3	0	0	0	0	\N	\N	t	22
+2025-11-28 15:15:38+00	4074	670.25	5	1	0	0	0	0	\N	\N	t	22
+2025-11-28 15:15:38+00	4074	670.75	5	2	0	0	0	0	\N	\N	t	22
+2025-11-28 15:15:38+00	4074	671.25	5	3	0	0	0	0	\N	\N	t	22
+2025-11-27 15:16:15+00	3075	672	1	1	0	0	0	0	\N	\N	t	22
+2025-11-27 15:16:15+00	3075	672.5	1	2	0	0	0	0	\N	\N	t	22
+2025-11-27 15:16:15+00	3075	673	1	3	0	0	0	0	\N	\N	t	22
+2025-11-28 15:16:15+00	4075	672	1	1	0	0	0	0	\N	\N	t	22
+2025-11-28 15:16:15+00	4075	672.5	1	2	0	0	0	0	\N	\N	t	22
+2025-11-28 15:16:15+00	4075	673	1	3	0	0	0	0	\N	\N	t	22
+2025-11-27 15:16:52+00	3076	670.5	2	1	0	0	0	0	\N	\N	t	22
+2025-11-27 15:16:52+00	3076	671	2	2	0	0	0	0	\N	\N	t	22
+2025-11-27 15:16:52+00	3076	671.5	2	3	0	0	0	0	\N	\N	t	22
+2025-11-28 15:16:52+00	4076	670.5	2	1	0	0	0	0	\N	\N	t	22
+2025-11-28 15:16:52+00	4076	671	2	2	0	0	0	0	\N	\N	t	22
+2025-11-28 15:16:52+00	4076	671.5	2	3	0	0	0	0	\N	\N	t	22
+2025-11-27 15:17:29+00	3077	672.25	3	1	0	0	0	0	\N	\N	t	22
+2025-11-27 15:17:29+00	3077	672.75	3	2	0	0	0	0	\N	\N	t	22
+2025-11-27 15:17:29+00	3077	670	3	3	0	0	0	0	\N	\N	t	22
+2025-11-28 15:17:29+00	4077	672.25	3	1	0	0	0	0	\N	\N	t	22
+2025-11-28 15:17:29+00	4077	672.75	3	2	0	0	0	0	\N	\N	t	22
+2025-11-28 15:17:29+00	4077	670	3	3	0	0	0	0	\N	\N	t	22
+2025-11-27 15:18:06+00	3078	670.75	4	1	0	0	0	0	\N	\N	t	22
+2025-11-27 15:18:06+00	3078	671.25	4	2	0	0	0	0	\N	\N	t	22
+2025-11-27 15:18:06+00	3078	671.75	4	3	0	0	0	0	\N	\N	t	22
+2025-11-28 15:18:06+00	4078	670.75	4	1	0	0	0	0	\N	\N	t	22
+2025-11-28 15:18:06+00	4078	671.25	4	2	0	0	0	0	\N	\N	t	22
+2025-11-28 15:18:06+00	4078	671.75	4	3	0	0	0	0	\N	\N	t	22
+2025-11-27 15:18:43+00	3079	672.5	5	1	0	0	0	0	\N	\N	t	22
+2025-11-27 15:18:43+00	3079	673	5	2	0	0	0	0	\N	\N	t	22
+2025-11-27 15:18:43+00	3079	670.25	5	3	0	0	0	0	\N	\N	t	22
+2025-11-28 15:18:43+00	4079	672.5	5	1	0	0	0	0	\N	\N	t	22
+2025-11-28 15:18:43+00	4079	673	5	2	0	0	0	0	\N	\N	t	22
+2025-11-28 15:18:43+00	4079	670.25	5	3	0	0	0	0	\N	\N	t	22
+2025-11-27 15:19:20+00	3080	671	1	1	0	0	0	0	\N	\N	t	22
+2025-11-27 15:19:20+00	3080	671.5	1	2	0	0	0	0	\N	\N	t	22
+2025-11-27 15:19:20+00	3080	672	1	3	0	0	0	0	\N	\N	t	22
+2025-11-28 15:19:20+00	4080	671	1	1	0	0	0	0	\N	\N	t	22
+2025-11-28 15:19:20+00	4080	671.5	1	2	0	0	0	0	\N	\N	t	22
+2025-11-28 15:19:20+00	4080	672	1	3	0	0	0	0	\N	\N	t	22
+2025-11-27 15:19:57+00	3081	672.75	2	1	0	0	0	0	\N	\N	t	22
+2025-11-27 15:19:57+00	3081	670	2	2	0	0	0	0	\N	\N	t	22
+2025-11-27 15:19:57+00	3081	670.5	2	3	0	0	0	0	\N	\N	t	22
+2025-11-28 15:19:57+00	4081	672.75	2	1	0	0	0	0	\N	\N	t	22
+2025-11-28 15:19:57+00	4081	670	2	2	0	0	0	0	\N	\N	t	22
+2025-11-28 15:19:57+00	4081	670.5	2	3	0	0	0	0	\N	\N	t	22
+2025-11-27 15:20:34+00	3082	671.25	3	1	0	0	0	0	\N	\N	t	22
+2025-11-27 15:20:34+00	3082	671.75	3	2	0	0	0	0	\N	\N	t	22
+2025-11-27 15:20:34+00	3082	672.25	3	3	0	0	0	0	\N	\N	t	22
+2025-11-28 15:20:34+00	4082	671.25	3	1	0	0	0	0	\N	\N	t	22
+2025-11-28 15:20:34+00	4082	671.75	3	2	0	0	0	0	\N	\N	t	22
+2025-11-28 15:20:34+00	4082	672.25	3	3	0	0	0	0	\N	\N	t	22
+2025-11-27 15:21:11+00	3083	673	4	1	0	0	0	0	\N	\N	t	22
+2025-11-27 15:21:11+00	3083	670.25	4	2	0	0	0	0	\N	\N	t	22
+2025-11-27 15:21:11+00	3083	670.75	4	3	0	0	0	0	\N	\N	t	22
+2025-11-28 15:21:11+00	4083	673	4	1	0	0	0	0	\N	\N	t	22
+2025-11-28 15:21:11+00	4083	670.25	4	2	0	0	0	0	\N	\N	t	22
+2025-11-28 15:21:11+00	4083	670.75	4	3	0	0	0	0	\N	\N	t	22
+2025-11-27 15:21:48+00	3084	671.5	5	1	0	0	0	0	\N	\N	t	22
+2025-11-27 15:21:48+00	3084	672	5	2	0	0	0	0	\N	\N	t	22
+2025-11-27 15:21:48+00	3084	672.5	5	3	0	0	0	0	\N	\N	t	22
+2025-11-28 15:21:48+00	4084	671.5	5	1	0	0	0	0	\N	\N	t	22
+2025-11-28 15:21:48+00	4084	672	5	2	0	0	0	0	\N	\N	t	22
+2025-11-28 15:21:48+00	4084	672.5	5	3	0	0	0	0	\N	\N	t	22
+2025-11-27 15:22:25+00	3085	670	1	1	0	0	0	0	\N	\N	t	22
+2025-11-27 15:22:25+00	3085	670.5	1	2	0	0	0	0	\N	\N	t	22
+2025-11-27 15:22:25+00	3085	671	1	3	0	0	0	0	\N	\N	t	22
+2025-11-28 15:22:25+00	4085	670	1	1	0	0	0	0	\N	\N	t	22
+2025-11-28 15:22:25+00	4085	670.5	1	2	0	0	0	0	\N	\N	t	22
+2025-11-28 15:22:25+00	4085	671	1	3	0	0	0	0	\N	\N	t	22
+2025-11-27 15:23:02+00	3086	671.75	2	1	0	0	0	0	\N	\N	t	22
+2025-11-27 15:23:02+00	3086	672.25	2	2	0	0	0	0	\N	\N	t	22
+2025-11-27 15:23:02+00	3086	672.75	2	3	0	0	0	0	\N	\N	t	22
+2025-11-28 15:23:02+00	4086	671.75	2	1	0	0	0	0	\N	\N	t	22
+2025-11-28 15:23:02+00	4086	672.25	2	2	0	0	0	0	\N	\N	t	22
+2025-11-28 15:23:02+00	4086	672.75	2	3	0	0	0	0	\N	\N	t	22
+2025-11-27 15:23:39+00	3087	670.25	3	1	0	0	0	0	\N	\N	t	22
+2025-11-27 15:23:39+00	3087	670.75	3	2	0	0	0	0	\N	\N	t	22
+2025-11-27 15:23:39+00	3087	671.25	3	3	0	0	0	0	\N	\N	t	22
+2025-11-28 15:23:39+00	4087	670.25	3	1	0	0	0	0	\N	\N	t	22
+2025-11-28 15:23:39+00	4087	670.75	3	2	0	0	0	0	\N	\N	t	22
+2025-11-28 15:23:39+00	4087	671.25	3	3	0	0	0	0	\N	\N	t	22
+2025-11-27 15:24:16+00	3088	672	4	1	0	0	0	0	\N	\N	t	22
+2025-11-27 15:24:16+00	3088	672.5	4	2	0	0	0	0	\N	\N	t	22
+2025-11-27 15:24:16+00	3088	673	4	3	0	0	0	0	\N	\N	t	22
+2025-11-28 15:24:16+00	4088	672	4	1	0	0	0	0	\N	\N	t	22
+2025-11-28 15:24:16+00	4088	672.5	4	2	0	0	0	0	\N	\N	t	22
+2025-11-28 15:24:16+00	4088	673	4	3	0	0	0	0	\N	\N	t	22
+2025-11-27 15:24:53+00	3089	670.5	5	1	0	0	0	0	\N	\N	t	22
+2025-11-27 15:24:53+00	3089	671	5	2	0	0	0	0	\N	\N	t	22
+2025-11-27 15:24:53+00	3089	671.5	5	3	0	0	0	0	\N	\N	t	22
+2025-11-28 15:24:53+00	4089	670.5	5	1	0	0	0	0	\N	\N	t	22
+2025-11-28 15:24:53+00	4089	671	5	2	0	0	0	0	\N	\N	t	22
+2025-11-28 15:24:53+00	4089	671.5	5	3	0	0	0	0	\N	\N	t	22
+2025-11-27 15:25:30+00	3090	672.25	1	1	0	0	0	0	\N	\N	t	22
+2025-11-27 15:25:30+00	3090	672.75	1	2	0	0	0	0	\N	\N	t	22
+2025-11-27 15:25:30+00	3090	670	1	3	0	0	0	0	\N	\N	t	22
+2025-11-28 15:25:30+00	4090	672.25	1	1	0	0	0	0	\N	\N	t	22
+2025-11-28 15:25:30+00	4090	672.75	1	2	0	0	0	0	\N	\N	t	22
+2025-11-28 15:25:30+00	4090	670	1	3	0	0	0	0	\N	\N	t	22
+2025-11-26 14:30:37+00	2001	672.5	2	1	0	0	0	0	\N	\N	b	22
+2025-11-25 15:00:00+00	9002	690	5	2	0	0	0	0	\N	\N	t	22
+\.
+
+
+--
+-- Data for Name: live_trades_23; Type: TABLE DATA; Schema: market; Owner: -
+--
+
+COPY market.live_trades_23 (ts, seq, price, size, instrument_id, ns, sub, flags, cond, ts_recv, trade_id, op, slot) FROM stdin;
+\.
+
+
+--
+-- Data for Name: live_trades_3; Type: TABLE DATA; Schema: market; Owner: -
+--
+
+COPY market.live_trades_3 (ts, seq, price, size, instrument_id, ns, sub, flags, cond, ts_recv, trade_id, op, slot) FROM stdin;
+\.
+
+
+--
+-- Data for Name: live_trades_4; Type: TABLE DATA; Schema: market; Owner: -
+--
+
+COPY market.live_trades_4 (ts, seq, price, size, instrument_id, ns, sub, flags, cond, ts_recv, trade_id, op, slot) FROM stdin;
+\.
+
+
+--
+-- Data for Name: live_trades_5; Type: TABLE DATA; Schema: market; Owner: -
+--
+
+COPY market.live_trades_5 (ts, seq, price, size, instrument_id, ns, sub, flags, cond, ts_recv, trade_id, op, slot) FROM stdin;
+\.
+
+
+--
+-- Data for Name: live_trades_6; Type: TABLE DATA; Schema: market; Owner: -
+--
+
+COPY market.live_trades_6 (ts, seq, price, size, instrument_id, ns, sub, flags, cond, ts_recv, trade_id, op, slot) FROM stdin;
+\.
+
+
+--
+-- Data for Name: live_trades_7; Type: TABLE DATA; Schema: market; Owner: -
+--
+
+COPY market.live_trades_7 (ts, seq, price, size, instrument_id, ns, sub, flags, cond, ts_recv, trade_id, op, slot) FROM stdin;
+\.
+
+
+--
+-- Data for Name: live_trades_8; Type: TABLE DATA; Schema: market; Owner: -
+--
+
+COPY market.live_trades_8 (ts, seq, price, size, instrument_id, ns, sub, flags, cond, ts_recv, trade_id, op, slot) FROM stdin;
+\.
+
+
+--
+-- Data for Name: live_trades_9; Type: TABLE DATA; Schema: market; Owner: -
+--
+
+COPY market.live_trades_9 (ts, seq, price, size, instrument_id, ns, sub, flags, cond, ts_recv, trade_id, op, slot) FROM stdin;
+\.
+
+
+--
+-- Data for Name: policies; Type: TABLE DATA; Schema: market; Owner: -
+--
+
+COPY market.policies (id, action, relation, calendar, symbol, keep_sessions, options, created_at, created_by) FROM stdin;
+1	retention	trades	\N	\N	100000	{}	2026-11-28 22:45:33.151147+00	postgres
+2	seal	trades	XNYS	\N	\N	{"quiet": "2 minutes"}	2026-11-28 22:45:33.151147+00	postgres
+3	verify	trades	\N	\N	\N	{}	2026-11-28 22:45:33.151147+00	postgres
+\.
+
+
+--
+-- Data for Name: session_bars; Type: TABLE DATA; Schema: market; Owner: -
+--
+
+COPY market.session_bars (instrument_id, trade_date, segment, opens_at, closes_at, open, high, low, close, volume, notional, trades, priced, state, revision, calendar_version, digest, mergeable, sealed_at, reason, verified_at, differences, trades_dropped_at) FROM stdin;
+1	2025-11-26	RTH	2025-11-26 14:30:00+00	2025-11-26 21:00:00+00	670.75	673	670	672.25	271	181974.75	91	91	final	0	1	-3175722082931020739	t	2026-11-28 22:45:33.063469+00	\N	2026-11-28 22:45:33.203354+00	0	\N
+2	2025-11-26	RTH	2025-11-26 14:30:00+00	2025-11-26 21:00:00+00	671.25	673	670	672.75	271	181977	91	91	final	0	2	-4458623014811818299	t	2026-11-28 22:45:33.063469+00	\N	2026-11-28 22:45:33.204448+00	0	\N
+3	2025-11-26	RTH	2025-11-26 00:00:00+00	2025-11-27 00:00:00+00	671.75	673	670	670	271	181979.25	91	91	final	0	1	8133561982346790586	t	2026-11-28 22:45:33.063469+00	\N	2026-11-28 22:45:33.20501+00	0	\N
+1	2025-11-25	PRE	2025-11-25 09:00:00+00	2025-11-25 14:30:00+00	661	689	661	689	52.5	35437.5	21	22	revised	1	1	4178546484589999478	f	2026-11-28 22:45:33.134782+00	\N	2026-11-28 22:45:33.2057+00	0	\N
+1	2025-11-25	RTH	2025-11-25 14:30:00+00	2025-11-25 21:00:00+00	664	700	664	699	315	212292.75	105	104	revised	1	1	4178546484589999478	t	2026-11-28 22:45:33.134782+00	\N	2026-11-28 22:45:33.205725+00	0	\N
+2	2025-11-25	RTH	2025-11-25 14:30:00+00	2025-11-25 21:00:00+00	671.25	673	670	672.75	271	181977	91	91	final	0	2	7706448623690585909	t	2026-11-28 22:45:33.063469+00	\N	2026-11-28 22:45:33.20654+00	0	\N
+3	2025-11-25	RTH	2025-11-25 00:00:00+00	2025-11-26 00:00:00+00	671.75	673	670	670	271	181979.25	91	91	final	0	1	1140378864247678080	t	2026-11-28 22:45:33.063469+00	\N	2026-11-28 22:45:33.211511+00	0	\N
+1	2025-11-24	RTH	2025-11-24 14:30:00+00	2025-11-24 21:00:00+00	670.75	673	670	672.25	271	181974.75	91	91	final	0	1	628153274356606524	t	2026-11-28 22:45:33.063469+00	\N	2026-11-28 22:45:33.21203+00	0	\N
+2	2025-11-24	RTH	2025-11-24 14:30:00+00	2025-11-24 21:00:00+00	671.25	673	670	672.75	271	181977	91	91	final	0	2	801946088912295817	t	2026-11-28 22:45:33.063469+00	\N	2026-11-28 22:45:33.212589+00	0	\N
+3	2025-11-24	RTH	2025-11-24 00:00:00+00	2025-11-25 00:00:00+00	671.75	673	670	670	271	181979.25	91	91	final	0	1	-4746945658192340704	t	2026-11-28 22:45:33.063469+00	\N	2026-11-28 22:45:33.213155+00	0	\N
+\.
+
+
+--
+-- Data for Name: session_stats; Type: TABLE DATA; Schema: market; Owner: -
+--
+
+COPY market.session_stats (instrument_id, trade_date, kind, value, ts, known_at, status, source) FROM stdin;
+2	2025-11-24	settlement	6700.25	\N	2026-11-28 22:45:33.15558+00	\N	test
+2	2025-11-24	open_interest	12345	\N	2026-11-28 22:45:33.15558+00	\N	test
+\.
+
+
+--
+-- Data for Name: trade_blocks_202511; Type: TABLE DATA; Schema: market; Owner: -
+--
+
+COPY market.trade_blocks_202511 (instrument_id, trade_date, part, n, first_ts, first_ns, first_seq, first_sub, last_ts, last_ns, last_seq, last_sub, payload) FROM stdin;
+1	2025-11-24	0	91	2025-11-24 14:30:00+00	0	0	0	2025-11-24 15:25:30+00	0	90	0	\\x42454c4c010109045b00000001000000a400000078000000270000000000000000ca9a3b0000000080b2e60e0000000000ca9a3b00000000ae2897f100fdb0b15b000000010000000010b51ebef77a1800000000000000000000000000a42c72c5fa7a185a0000000000000000000000e427a0485cdb6dc535db8d75b24106a3170000102f00001032000010000000001700001000000000000000000800000008000000040110010180120000000000004000e86b246900000080040110510200a8ffffffffffffff07700700000000000080007b0a000000000080bceb0f9ff4937fe24fbec1375c01040100100008000000000000001c0088464423a211d188684434221a118d88464423a211d188684434221a118d8846442300040110010180000000000000004000000000000000008000000000000000800000000000000080
+1	2025-11-26	0	91	2025-11-26 14:30:00+00	0	2000	0	2025-11-26 15:25:30+00	0	2090	0	\\x42454c4c010109045b00000001000000a400000078000000270000000000000000325f9d0800000080b2e60e0000000000ca9a3b000000002d3cbe6d2be3c8175b0000000100000000105341e7947b18d0070000000000000000000000a4ca94ee977b182a08000000000000000000000f76cd1a3fe72548ff4e2e313dcea9d7170000102f00001032000010000000001700001000000000000000000800000008000000040110010180000000000000004000c88ad70200000080040110510200a8ffffffffffffff07700700000000000080007b0a000000000080bceb0f9ff4937fe24fbec1375c01040100100008000000000000001c0088464423a211d188684434221a118d88464423a211d188684434221a118d8846442300040110010180000000000000004000d00700000000008000000000000000800000000000000080
+2	2025-11-24	0	91	2025-11-24 14:30:00+00	0	0	0	2025-11-24 15:25:30+00	0	90	0	\\x42454c4c010109045b00000001000000a400000078000000270000000000000000ca9a3b0000000080b2e60e0000000000ca9a3b00000000c3ad4b0bb1afee0f5b000000010000000010b51ebef77a1800000000000000000000000000a42c72c5fa7a185a00000000000000000000003195edf47d3f93b635db8d75b24106a3170000102f00001032000010000000001700001000000000000000000800000008000000040110010180120000000000004000e86b246900000080040110510200a8ffffffffffffff07700700000000000080007d0a000000000080fbdf00937ed24ffe893ff906df01040100100008000000000000001c0088464423a211d188684434221a118d88464423a211d188684434221a118d8846442300040110010180000000000000004000000000000000008000000000000000800000000000000080
+2	2025-11-25	0	91	2025-11-25 14:30:00+00	0	1000	0	2025-11-25 15:25:30+00	0	1090	0	\\x42454c4c010109045b00000001000000a400000078000000270000000000000000ca9a3b0000000080b2e60e0000000000ca9a3b00000000bb1561dd916f8ba65b00000001000000001004b052467b18e8030000000000000000000000a47b035a497b18420400000000000000000000ea9f5debee6c633988bc276e3878cfae170000102f0000103200001000000000170000100000000000000000080000000800000004011001018012000000000000400068bd256900000080040110510200a8ffffffffffffff07700700000000000080007d0a000000000080fbdf00937ed24ffe893ff906df01040100100008000000000000001c0088464423a211d188684434221a118d88464423a211d188684434221a118d8846442300040110010180000000000000004000e80300000000008000000000000000800000000000000080
+2	2025-11-26	0	91	2025-11-26 14:30:00+00	0	2000	0	2025-11-26 15:25:30+00	0	2090	0	\\x42454c4c010109045b00000001000000a400000078000000270000000000000000325f9d0800000080b2e60e0000000000ca9a3b00000000f7f9d70ade3636f25b0000000100000000105341e7947b18d0070000000000000000000000a4ca94ee977b182a08000000000000000000009b6596b3972ac16aff4e2e313dcea9d7170000102f00001032000010000000001700001000000000000000000800000008000000040110010180000000000000004000c88ad70200000080040110510200a8ffffffffffffff07700700000000000080007d0a000000000080fbdf00937ed24ffe893ff906df01040100100008000000000000001c0088464423a211d188684434221a118d88464423a211d188684434221a118d8846442300040110010180000000000000004000d00700000000008000000000000000800000000000000080
+3	2025-11-24	0	91	2025-11-24 14:30:00+00	0	0	0	2025-11-24 15:25:30+00	0	90	0	\\x42454c4c010109045b00000001000000a400000078000000270000000000000000ca9a3b0000000080b2e60e0000000000ca9a3b000000008b8fc10eeb52b7d15b000000010000000010b51ebef77a1800000000000000000000000000a42c72c5fa7a185a00000000000000000000002db79627dcf8d25335db8d75b24106a3170000102f00001032000010000000001700001000000000000000000800000008000000040110010180120000000000004000e86b246900000080040110510200a8ffffffffffffff07700700000000000080007f0a00000000008039640ee927fde49ff0d35fc0ef21040100100008000000000000001c0088464423a211d188684434221a118d88464423a211d188684434221a118d8846442300040110010180000000000000004000000000000000008000000000000000800000000000000080
+3	2025-11-25	0	91	2025-11-25 14:30:00+00	0	1000	0	2025-11-25 15:25:30+00	0	1090	0	\\x42454c4c010109045b00000001000000a400000078000000270000000000000000ca9a3b0000000080b2e60e0000000000ca9a3b00000000b1969d2c23aa82ba5b00000001000000001004b052467b18e8030000000000000000000000a47b035a497b18420400000000000000000000f82d9ff287ea2adc88bc276e3878cfae170000102f0000103200001000000000170000100000000000000000080000000800000004011001018012000000000000400068bd256900000080040110510200a8ffffffffffffff07700700000000000080007f0a00000000008039640ee927fde49ff0d35fc0ef21040100100008000000000000001c0088464423a211d188684434221a118d88464423a211d188684434221a118d8846442300040110010180000000000000004000e80300000000008000000000000000800000000000000080
+3	2025-11-26	0	91	2025-11-26 14:30:00+00	0	2000	0	2025-11-26 15:25:30+00	0	2090	0	\\x42454c4c010109045b00000001000000a400000078000000270000000000000000325f9d0800000080b2e60e0000000000ca9a3b0000000096762523238b58b55b0000000100000000105341e7947b18d0070000000000000000000000a4ca94ee977b182a08000000000000000000000f75793e88959cefff4e2e313dcea9d7170000102f00001032000010000000001700001000000000000000000800000008000000040110010180000000000000004000c88ad70200000080040110510200a8ffffffffffffff07700700000000000080007f0a00000000008039640ee927fde49ff0d35fc0ef21040100100008000000000000001c0088464423a211d188684434221a118d88464423a211d188684434221a118d8846442300040110010180000000000000004000d00700000000008000000000000000800000000000000080
+1	2025-11-25	0	131	2025-11-25 09:11:00+00	1	5001	1	2025-11-25 16:20:00+00	40	5040	0	\\x42454c4c010109048300000001000000a4000000a80100009901000000000000010000000000000080b2e60e000000000065cd1d000000002afb3868f5db41c9830000000000000001681d4fea347b1889130000000000000100000028e0ab5e534c7b18b0130000000000000000000042c27f12fae40a19ca37c3f7d5dddf92950000106d0000105a0000104c0000104f00001020000010470000104c00001097000010040110510400e101000000000000389a00325f9d0800008000203ee6ab13010000883a01c810ab990000800001681d4fea347b98b4510d8484848484c81d3179d9c7a7ff26c9ff25bf2378120002c8a4e0100100000000000000001060e77bf3e15dd0b208e8764857f82e6859e2ef8296150fe236d8803f1f1b8367c4614820c46d30e07741cb1618ee84e6777584df42b82e748104011051048040f9ffffffffffff6750faffffffffffff7f00480000000000000028084d0000000000008006540a000000000080e8f40064822073a56cc9480458131f2c8989ad02089d7b0b580c66060000000000001801b1ff17c8ff5fe1fe37812fa8ffff86f9ffaf2209000401002500d0020000000000008003a20000000000000048005d11068f0803934408a95090cf6ddbb66ddbb66ddbb66d1b860688068806883340344034403460a201a201a201207a00d100d100d1008d0688068806888661db0604010024005000000000000000400005000000000000001e0077e3fafdabdfaf98e9525d3bf7e73c0081c1e1f1f9fd0181c1e1f1f9fd0181c1e1f1f9fd0181c1e1f1f9fd0181c1e1f1f9fd010401104103008007ffffffffffff6374000000000000002000d41e00000000000019891300000000008019891993dc63e5733addcb3333f55440f54430f63340f7a70f002250f81160f90070fa0000040100100000000000000000000c00555555150080000000004000000000900204010024005000000000000000400005000000000000001a0077e3fafdabdfaf98e9525d3bf7e73c0040200c44611c48a22c4ce33c50244d54655d58a66d5ce77d60288e64699e040110510300200800000000000030e000000000000000808190f7ffffffffffff3f0065000000000000805e3c085286117594b9878884c8ffffff1b05008400003400002600000c0080c20f04011051040000a0edb92e65b487a1a200000000000000808003800cb19a0900000808003e0dbdacb684e72a0032b88aea347b9834d00044444484c415226c3e246101453644c64392d838440000802513d01c000000000000f4a92b8001902156330100196235130032c46a26002c9980e600b064029a03800cb19a09006488d54c006488d54c00d0a7ae0006000000000000964c4073
+\.
+
+
+--
+-- Data for Name: trade_corrections; Type: TABLE DATA; Schema: market; Owner: -
+--
+
+COPY market.trade_corrections (id, instrument_id, ts, ns, seq, sub, action, old_price, old_size, new_price, new_size, new_flags, known_at, by_user, reason) FROM stdin;
+1	1	2025-11-25 14:30:37+00	0	1001	0	bust	672.5	2	\N	\N	\N	2026-11-28 22:45:33.119328+00	postgres	erroneous
+2	1	2025-11-25 14:31:14+00	0	1002	0	correct	671	3	671.5	9	\N	2026-11-28 22:45:33.119328+00	postgres	\N
+3	1	2025-11-26 14:30:37+00	0	2001	0	bust	672.5	2	\N	\N	\N	2026-11-28 22:45:33.14678+00	postgres	\N
+\.
+
+
+--
+-- Data for Name: unsealed_sessions; Type: TABLE DATA; Schema: market; Owner: -
+--
+
+COPY market.unsealed_sessions (instrument_id, trade_date, trades, marks, first_ts, last_ts, ends_at, slot_age, state, changed_at, seen_at) FROM stdin;
+\.
+
+
+--
+-- Name: audit_log_id_seq; Type: SEQUENCE SET; Schema: market; Owner: -
+--
+
+SELECT pg_catalog.setval('market.audit_log_id_seq', 2, true);
+
+
+--
+-- Name: calendar_exceptions_id_seq; Type: SEQUENCE SET; Schema: market; Owner: -
+--
+
+SELECT pg_catalog.setval('market.calendar_exceptions_id_seq', 1, true);
+
+
+--
+-- Name: dead_letters_id_seq; Type: SEQUENCE SET; Schema: market; Owner: -
+--
+
+SELECT pg_catalog.setval('market.dead_letters_id_seq', 1, false);
+
+
+--
+-- Name: feed_gaps_id_seq; Type: SEQUENCE SET; Schema: market; Owner: -
+--
+
+SELECT pg_catalog.setval('market.feed_gaps_id_seq', 1, true);
+
+
+--
+-- Name: instruments_id_seq; Type: SEQUENCE SET; Schema: market; Owner: -
+--
+
+SELECT pg_catalog.setval('market.instruments_id_seq', 3, true);
+
+
+--
+-- Name: job_runs_id_seq; Type: SEQUENCE SET; Schema: market; Owner: -
+--
+
+SELECT pg_catalog.setval('market.job_runs_id_seq', 1, true);
+
+
+--
+-- Name: policies_id_seq; Type: SEQUENCE SET; Schema: market; Owner: -
+--
+
+SELECT pg_catalog.setval('market.policies_id_seq', 3, true);
+
+
+--
+-- Name: trade_corrections_id_seq; Type: SEQUENCE SET; Schema: market; Owner: -
+--
+
+SELECT pg_catalog.setval('market.trade_corrections_id_seq', 3, true);
+
+
+--
+-- Name: bar_blocks_2025 bar_blocks_2025_pkey; Type: CONSTRAINT; Schema: market; Owner: -
+--
+
+ALTER TABLE ONLY market.bar_blocks_2025
+    ADD CONSTRAINT bar_blocks_2025_pkey PRIMARY KEY (instrument_id, trade_date);
+
+
+--
+-- Name: trade_blocks_202511 trade_blocks_202511_pkey; Type: CONSTRAINT; Schema: market; Owner: -
+--
+
+ALTER TABLE ONLY market.trade_blocks_202511
+    ADD CONSTRAINT trade_blocks_202511_pkey PRIMARY KEY (instrument_id, trade_date, part);
+
+
+--
+-- Name: TABLE sealed_parts; Type: ACL; Schema: market; Owner: -
+--
+
+GRANT SELECT ON TABLE market.sealed_parts TO market_reader;
+
+
+--
+-- PostgreSQL database dump complete
+--
+
+
