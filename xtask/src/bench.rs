@@ -44,6 +44,8 @@ pub struct Options {
     /// Write the run to bench/runs/
     #[arg(long)]
     record: bool,
+    #[command(flatten)]
+    size: crate::scale::Size,
 }
 
 /// Time of one load, as the clock and as both sides' processors saw it.
@@ -57,6 +59,9 @@ struct Load {
 
 /// Runs the benchmark; the exit code is 1 when any engine's bars differ and 2 when a goal is missed.
 pub fn run(options: &Options) -> Result<ExitCode> {
+    if options.size.scale {
+        return crate::scale::run(&options.size, options.rounds.unwrap_or(20), !options.no_goals);
+    }
     setup::run()?;
     let trades = options.trades.unwrap_or(if options.quick { 1_000_000 } else { 10_000_000 });
     let rounds = options.rounds.unwrap_or(if options.quick { 2 } else { 5 });
