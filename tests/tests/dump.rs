@@ -107,6 +107,13 @@ async fn dropping_the_extension_does_not_drop_sealed_trades_silently() -> Result
     let error = client.batch_execute("DROP EXTENSION bellwether").await.expect_err("sealed trades are there");
     assert_eq!(error.code().map(|code| code.code()), Some("2BP01"), "{error}");
     client.batch_execute("DROP EXTENSION bellwether CASCADE").await?;
+    // PostgreSQL itself keeps the schema that CREATE EXTENSION made, empty
+    let left = "SELECT count(*) FROM (SELECT FROM pg_class WHERE relnamespace = 'market'::regnamespace
+        UNION ALL SELECT FROM pg_proc WHERE pronamespace = 'market'::regnamespace
+        UNION ALL SELECT FROM pg_type WHERE typnamespace = 'market'::regnamespace
+        UNION ALL SELECT FROM pg_foreign_data_wrapper WHERE fdwname LIKE 'market%') AS left_behind";
+    assert_eq!(rows(&client, left).await?, ["0"], "and then it leaves nothing");
+    client.batch_execute("CREATE EXTENSION bellwether").await?;
     Ok(())
 }
 

@@ -298,6 +298,34 @@ async fn a_failing_session_stops_no_other_and_the_error_is_kept() -> Result<()> 
 }
 
 #[tokio::test]
+async fn a_failing_job_stops_no_other_and_runs_again_when_it_can() -> Result<()> {
+    let client = cluster::database("job_fails").await?.client().await?;
+    past(&client, "SPY", 2).await?;
+    // past set_policy(), which refuses it: retention cannot even say what it has to do
+    client
+        .batch_execute("INSERT INTO market.policies (action, keep_sessions, options) VALUES ('retention', 1, '{\"archived\": \"perhaps\"}')")
+        .await?;
+    maintain(&client).await?;
+    let outcomes = "SELECT job, last_outcome, last_error FROM market.job_status ORDER BY place";
+    let said = "retention|failed|invalid input syntax for type boolean: \"perhaps\"";
+    let others = |retention: &str| {
+        ["seal|done|-", "verify|done|-", retention, "slots|done|-", "partitions|done|-", "history|done|-"]
+            .map(str::to_owned)
+    };
+    assert_eq!(texts(&client, outcomes).await?, others(said));
+    ensure!(
+        one(&client, "SELECT count(*) FROM market.session_bars WHERE state = 'final' AND differences = 0").await?
+            != "0"
+    );
+    client.batch_execute("UPDATE market.policies SET options = '{}'").await?;
+    maintain(&client).await?;
+    let healed = "retention|done|invalid input syntax for type boolean: \"perhaps\"";
+    assert_eq!(texts(&client, outcomes).await?, others(healed), "the last error stays to be seen");
+    ensure!(one(&client, "SELECT count(*) FROM market.audit_log WHERE action = 'retention'").await? != "0");
+    Ok(())
+}
+
+#[tokio::test]
 async fn what_verification_finds_is_reported_and_kept() -> Result<()> {
     let client = cluster::database("differs").await?.client().await?;
     past(&client, "SPY", 2).await?;
