@@ -338,7 +338,7 @@ pub fn today() -> TradeDate {
     TradeDate((now.div_euclid(market::time::DAY)) as i32)
 }
 
-v1!(instrument_id => pg_finfo_instrument_id);
+v1!(instrument_id => pg_finfo_instrument_id, callers_instrument => pg_finfo_callers_instrument);
 
 /// `instrument_id(symbol text, at date) -> int4`
 ///
@@ -350,4 +350,24 @@ pub unsafe extern "C-unwind" fn instrument_id(fc: FunctionCallInfo) -> Datum {
     let Some(symbol) = arg_option(fc, 0) else { return crate::fmgr::null(fc) };
     let near = arg_option(fc, 1).map_or_else(today, |d| time::trade_date(d.value() as i32));
     Datum::from(by_symbol(&text(symbol), near).id)
+}
+
+/// `callers_instrument(symbol text, at date) -> int4`: as `instrument_id`, as the role sees it that asked from outside
+///
+/// Inside a SECURITY DEFINER function the owner sees every instrument; whoever called it may not.
+///
+/// # Safety
+/// Called by PostgreSQL; STRICT.
+#[unsafe(no_mangle)]
+#[pg_guard]
+pub unsafe extern "C-unwind" fn callers_instrument(fc: FunctionCallInfo) -> Datum {
+    let (symbol, near) = (crate::fmgr::arg_text(fc, 0), time::trade_date(crate::fmgr::arg(fc, 1).value() as i32));
+    let (mut owner, mut context) = (pg_sys::InvalidOid, 0);
+    pg_sys::GetUserIdAndSecContext(&mut owner, &mut context);
+    // as for any change of the user inside a statement: what runs meanwhile cannot change it again, and an error undoes it
+    let local = context | pg_sys::SECURITY_LOCAL_USERID_CHANGE as i32;
+    pg_sys::SetUserIdAndSecContext(pg_sys::GetOuterUserId(), local);
+    let id = by_symbol(&symbol, near).id;
+    pg_sys::SetUserIdAndSecContext(owner, context);
+    Datum::from(id)
 }
