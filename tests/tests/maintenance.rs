@@ -346,6 +346,29 @@ async fn what_verification_finds_is_reported_and_kept() -> Result<()> {
 }
 
 #[tokio::test]
+async fn a_verify_policy_looks_again_at_a_rolling_window() -> Result<()> {
+    let client = cluster::database("rolling").await?.client().await?;
+    past(&client, "SPY", 5).await?;
+    maintain(&client).await?;
+    client
+        .batch_execute("SELECT market.set_policy('verify', keep_sessions => 2, options => '{\"again\": \"1 day\"}')")
+        .await?;
+    let damage = "UPDATE market.session_bars SET close = close + 1";
+    client.batch_execute(damage).await?;
+    maintain(&client).await?;
+    let found = "SELECT bool_or(differences > 0) FROM market.session_bars";
+    assert_eq!(one(&client, found).await?, "f", "verified less than a day ago");
+    client.batch_execute("UPDATE market.session_bars SET verified_at = now() - interval '25 hours'").await?;
+    maintain(&client).await?;
+    let windows = "SELECT DISTINCT trade_date >= market.retention_cutoff('XNYS', 2), differences > 0, verified_at > now() - interval '1 hour'
+        FROM market.session_bars ORDER BY 1";
+    assert_eq!(texts(&client, windows).await?, ["f|f|f", "t|t|t"], "inside the window alone");
+    let status = one(&client, "SELECT last_outcome FROM market.job_status WHERE job = 'verify'").await?;
+    assert_eq!(status, "failed", "and the job says so");
+    Ok(())
+}
+
+#[tokio::test]
 async fn a_cancelled_run_ends_at_once_and_shows_as_interrupted() -> Result<()> {
     let database = cluster::database("cancel").await?;
     let (client, other) = (database.client().await?, database.client().await?);
