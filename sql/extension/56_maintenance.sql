@@ -355,11 +355,16 @@ COMMENT ON FUNCTION market.begin_job(text) IS 'Writes down that a job begins, an
 CREATE FUNCTION market.end_job(run int8, detail jsonb, error text) RETURNS void
 LANGUAGE sql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
 BEGIN ATOMIC
-  UPDATE market.jobs AS j SET next_run_at = clock_timestamp() + j.every FROM market.job_runs AS r WHERE r.id = end_job.run AND j.name = r.job;
+  -- a job that left work, or did all it takes on at once, goes on as soon as the others have had their turn
+  UPDATE market.jobs AS j SET next_run_at = clock_timestamp() + CASE
+      WHEN end_job.detail ? 'left for the next run'
+        OR coalesce((end_job.detail ->> 'verified')::int8, 0) + coalesce((end_job.detail ->> 'differs')::int8, 0) >= 1000 THEN interval '0'
+      ELSE j.every END
+  FROM market.job_runs AS r WHERE r.id = end_job.run AND j.name = r.job;
   UPDATE market.job_runs AS r SET finished_at = clock_timestamp(), outcome = CASE WHEN end_job.error IS NULL THEN 'done' ELSE 'failed' END,
     detail = end_job.detail, error = end_job.error WHERE r.id = end_job.run;
 END;
-COMMENT ON FUNCTION market.end_job(int8, jsonb, text) IS 'Writes down how a run of a job ended, and when the next one is due.';
+COMMENT ON FUNCTION market.end_job(int8, jsonb, text) IS 'Writes down how a run of a job ended, and when the next one is due: at once if this one left work.';
 
 CREATE FUNCTION market.jobs_to_run(what text, due boolean) RETURNS TABLE (job text)
 LANGUAGE plpgsql STABLE SECURITY DEFINER ROWS 6 SET search_path = pg_catalog, pg_temp

@@ -369,6 +369,25 @@ async fn a_verify_policy_looks_again_at_a_rolling_window() -> Result<()> {
 }
 
 #[tokio::test]
+async fn a_job_that_left_work_is_due_at_once() -> Result<()> {
+    let client = cluster::database("goes_on").await?.client().await?;
+    past(&client, "SPY", 2).await?;
+    let due = |job: &str| format!("SELECT next_run_at <= clock_timestamp() FROM market.jobs WHERE name = '{job}'");
+    maintain(&client).await?;
+    assert_eq!(one(&client, &due("verify")).await?, "f");
+    for (detail, at_once) in [
+        ("{\"verified\": 999}", "f"),
+        ("{\"verified\": 998, \"differs\": 2}", "t"),
+        ("{\"failed\": 1000}", "f"),
+        ("{\"verified\": 3, \"left for the next run\": 1}", "t"),
+    ] {
+        client.batch_execute(&format!("SELECT market.end_job(market.begin_job('verify'), '{detail}', NULL)")).await?;
+        assert_eq!(one(&client, &due("verify")).await?, at_once, "{detail}");
+    }
+    Ok(())
+}
+
+#[tokio::test]
 async fn a_cancelled_run_ends_at_once_and_shows_as_interrupted() -> Result<()> {
     let database = cluster::database("cancel").await?;
     let (client, other) = (database.client().await?, database.client().await?);
