@@ -10,9 +10,9 @@ async fn one(client: &Client, sql: &str) -> Result<String> {
     texts(client, sql).await?.into_iter().next().with_context(|| format!("no row: {sql}"))
 }
 
-/// The last `n` trade dates of XNYS before today in UTC, oldest first: weekdays that the calendar's table has.
+/// The last `n` trade dates of XNYS before the running one, oldest first: what retention counts.
 async fn days(client: &Client, n: usize) -> Result<Vec<String>> {
-    let sql = "SELECT trade_date FROM market.sessions('XNYS', current_date - 60, current_date - 1) GROUP BY 1 ORDER BY 1 DESC";
+    let sql = "SELECT trade_date FROM market.sessions('XNYS', current_date - 60, market.trade_date(now(), 'XNYS') - 1) GROUP BY 1 ORDER BY 1 DESC";
     let mut found = texts(client, sql).await?;
     found.truncate(n);
     found.reverse();
