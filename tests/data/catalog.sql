@@ -33,7 +33,7 @@ SELECT line FROM (
   SELECT format('index %s: %s', i.indexrelid::regclass, pg_get_indexdef(i.indexrelid)) FROM pg_index AS i JOIN pg_class AS c ON c.oid = i.indrelid
   WHERE c.relnamespace = 'market'::regnamespace AND NOT (c.relispartition AND c.relname !~ '^live_trades')
   UNION ALL
-  SELECT format('trigger %s', pg_get_triggerdef(t.oid)) FROM pg_trigger AS t JOIN pg_class AS c ON c.oid = t.tgrelid
+  SELECT format('trigger %s enabled %s', pg_get_triggerdef(t.oid), t.tgenabled) FROM pg_trigger AS t JOIN pg_class AS c ON c.oid = t.tgrelid
   WHERE c.relnamespace = 'market'::regnamespace AND NOT t.tgisinternal
   UNION ALL
   SELECT format('policy %s %s', p.polrelid::regclass, to_jsonb(p) - 'oid' - 'polrelid' - 'polqual' - 'polwithcheck' || jsonb_build_object('using', pg_get_expr(p.polqual, p.polrelid)))
