@@ -1,6 +1,8 @@
 //! Bars: what a stretch of trades comes to, and how to make one from trades in any order.
 
+use crate::block::Core;
 use crate::error::{Error, Result};
+use crate::fold;
 use crate::money;
 use crate::time::Nanos;
 
@@ -77,11 +79,18 @@ impl Bar {
 
     /// The candle to show: high and low include open and close; without a price that counts all four are 0.
     pub fn settled(&self) -> Bar {
-        let (high, low) = match self.priced {
+        let mut bar = *self;
+        bar.settle();
+        bar
+    }
+
+    /// As [`settled`](Bar::settled), in place.
+    #[inline]
+    pub fn settle(&mut self) {
+        (self.high, self.low) = match self.priced {
             0 => (0, 0),
             _ => (self.high.max(self.open).max(self.close), self.low.min(self.open).min(self.close)),
         };
-        Bar { high, low, ..*self }
     }
 
     /// Volume-weighted average price; `None` without volume.
@@ -223,6 +232,46 @@ impl BarBuilder {
         let price = price.map(money::price_from_f64).transpose()?;
         let size = size.map(money::size_from_f64).transpose()?;
         self.push(price, size, ts, seq)
+    }
+
+    /// Adds the trades of a sorted page from `start` on whose time is below `end`, whatever their flags, as if each had been
+    /// pushed at `clock(ts)`; `clock` never goes back. Returns where it stopped. The first one is below `end`.
+    ///
+    /// # Errors
+    /// As [`push`](BarBuilder::push).
+    pub fn push_page(
+        &mut self,
+        core: &Core,
+        seq: &[i64],
+        start: usize,
+        end: Nanos,
+        clock: impl Fn(Nanos) -> i64,
+    ) -> Result<usize> {
+        let (bar, next) = fold::plain(core, start, end);
+        let price = |i: usize| core.price[i].wrapping_mul(core.price_unit);
+        let most = u128::from(bar.high.unsigned_abs().max(bar.low.unsigned_abs()));
+        // |sum of p*q| <= max|p| * sum of q, so what fits did not saturate on the way.
+        let fits = u128::try_from(bar.volume).ok().and_then(|volume| volume.checked_mul(most));
+        if fits.is_none_or(|notional| i128::try_from(notional).is_err()) {
+            for i in start..next {
+                let size = core.size[i].wrapping_mul(core.size_unit);
+                self.push(Some(price(i)), Some(size), clock(core.ts[i]), seq[i])?;
+            }
+            return Ok(next);
+        }
+        let (from, till) = (clock(core.ts[start]), clock(core.ts[next - 1]));
+        let place = |i: usize| (seq[i], price(i));
+        // One tick of the clock may hold several trades, in any order of their sequences.
+        let ticks = |i: &usize| clock(core.ts[*i]) == from;
+        let first = (start + 1..next).take_while(ticks).map(place).fold(place(start), Ord::min);
+        let ticks = |i: &usize| clock(core.ts[*i]) == till;
+        let last = (start..next - 1).rev().take_while(ticks).map(place).fold(place(next - 1), Ord::max);
+        self.push_bar(&KeyedBar {
+            bar: Bar { open: first.1, close: last.1, ..bar },
+            first: (from, first.0),
+            last: (till, last.0),
+        });
+        Ok(next)
     }
 
     /// Adds a finished bar: the roll-up.

@@ -31,7 +31,7 @@ pub use correction::{Correction, Corrections};
 pub use digest::{Digest, digest};
 pub use error::{Error, ErrorKind, Result};
 pub use instrument::Kind;
-pub use minute::{MinuteBar, MinuteFold, decode_minutes, encode_minutes};
+pub use minute::{MinuteBar, MinuteFold, MinuteReader, decode_minutes, encode_minutes};
 pub use ohlc::{Answer, Fill, OhlcRequest, SegmentBar, SessionBar, SessionFold, summaries};
 pub use products::{Product, product, products};
 pub use session::{Class, Segment, Segments, Session, Span};

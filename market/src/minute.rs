@@ -206,24 +206,53 @@ fn key_of(minute: Nanos, class: Class) -> Key {
 /// # Errors
 /// `Corrupt` for anything else.
 pub fn decode_minutes(bytes: &[u8], out: &mut Vec<MinuteBar>) -> Result<()> {
-    if bytes.is_empty() {
-        return Ok(());
+    MinuteReader::new().decode(bytes, out)
+}
+
+/// Reads blocks of minute bars; one for many blocks keeps its buffers.
+#[derive(Default)]
+pub struct MinuteReader {
+    columns: [Vec<i64>; COLUMNS],
+    scratch: Scratch,
+}
+
+impl MinuteReader {
+    /// One with empty buffers.
+    pub fn new() -> MinuteReader {
+        MinuteReader::default()
     }
-    let header = Header::parse(bytes)?;
-    if bytes.len() != header.len || header.ts_unit != MINUTE {
-        return Err(Error::corrupt("minute bars", "another length or unit of time"));
+
+    /// As [`decode_minutes`].
+    ///
+    /// # Errors
+    /// `Corrupt` for anything that [`encode_minutes`] does not make.
+    pub fn decode(&mut self, bytes: &[u8], out: &mut Vec<MinuteBar>) -> Result<()> {
+        let start = out.len();
+        let done = self.each(bytes, |bar| out.push(*bar));
+        if done.is_err() {
+            out.truncate(start);
+        }
+        done
     }
-    let start = out.len();
-    let mut columns: [Vec<i64>; COLUMNS] = Default::default();
-    let done = decode_columns(bytes, &header, &mut columns, &mut Scratch::default(), |columns, i| {
-        let bar = row(&header, columns, i).ok_or_else(|| Error::corrupt("minute bars", "impossible values"))?;
-        out.push(bar);
-        Ok(key_of(bar.minute, bar.class))
-    });
-    if done.is_err() {
-        out.truncate(start);
+
+    /// Calls `each` for the bars in order. After an error those before it have been seen.
+    ///
+    /// # Errors
+    /// As [`decode_minutes`].
+    pub fn each(&mut self, bytes: &[u8], mut each: impl FnMut(&MinuteBar)) -> Result<()> {
+        if bytes.is_empty() {
+            return Ok(());
+        }
+        let header = Header::parse(bytes)?;
+        if bytes.len() != header.len || header.ts_unit != MINUTE {
+            return Err(Error::corrupt("minute bars", "another length or unit of time"));
+        }
+        decode_columns(bytes, &header, &mut self.columns, &mut self.scratch, |columns, i| {
+            let bar = row(&header, columns, i).ok_or_else(|| Error::corrupt("minute bars", "impossible values"))?;
+            each(&bar);
+            Ok(key_of(bar.minute, bar.class))
+        })
     }
-    done
 }
 
 /// A product, if it fits; two factors of 64 bits, the rule, do.

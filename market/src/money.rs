@@ -161,7 +161,10 @@ pub fn to_f64(raw: i64) -> f64 {
 /// The float nearest to a volume in 1e-9.
 #[inline]
 pub fn volume_to_f64(raw: i128) -> f64 {
-    if raw.unsigned_abs() < 1 << 53 { raw as f64 / 1e9 } else { wide_to_f64(raw, 9) }
+    match i64::try_from(raw) {
+        Ok(raw) if raw.unsigned_abs() < 1 << 53 => raw as f64 / 1e9,
+        _ => wide_to_f64(raw, 9),
+    }
 }
 
 /// The float nearest to a notional in 1e-18.
@@ -203,7 +206,9 @@ pub fn parse_scaled(text: &str, digits: usize) -> Option<i128> {
 
 /// Volume-weighted average price; `None` without volume. Within 1e-12 relative of the exact quotient.
 pub fn vwap(notional: i128, volume: i128) -> Option<f64> {
-    (volume > 0).then(|| (notional as f64 / volume as f64) / 1e9)
+    // The conversion of 128 bits is a call.
+    let float = |value: i128| i64::try_from(value).map_or_else(|_| value as f64, |value| value as f64);
+    (volume > 0).then(|| (float(notional) / float(volume)) / 1e9)
 }
 
 #[cfg(test)]

@@ -175,15 +175,6 @@ pub struct SessionBar {
     pub filled: bool,
 }
 
-/// What one stretch of continuous trading adds to one bucket.
-#[derive(Clone, Copy, Debug)]
-struct Piece {
-    bucket: (Nanos, Nanos),
-    /// Place of the stretch in the session: auctions are put beside the pieces of their span.
-    stretch: usize,
-    bar: Bar,
-}
-
 /// Makes the bars of one session: of trades (pages in order) or of minute bars, not of both.
 ///
 /// ```
@@ -212,7 +203,13 @@ pub struct SessionFold<'s> {
     stretches: Stretches,
     /// Per stretch: the run it is in, if it is selected and its unflagged prints belong to it.
     run_of: Vec<Option<(Nanos, Nanos)>>,
-    pieces: Vec<Piece>,
+    /// What each stretch of continuous trading adds to a bucket, in time order; auctions are put beside the pieces of their
+    /// span.
+    pieces: Vec<SessionBar>,
+    /// The stretch of each piece.
+    stretch_of: Vec<u32>,
+    /// Several pieces may be of one bucket.
+    mixed: bool,
     opening: Bar,
     midday: Bar,
     closing: Bar,
@@ -245,10 +242,19 @@ impl<'s> SessionFold<'s> {
             stretches,
             run_of,
             pieces: Vec::new(),
+            stretch_of: Vec::new(),
+            mixed: false,
             opening: Bar::EMPTY,
             midday: Bar::EMPTY,
             closing: Bar::EMPTY,
         }
+    }
+
+    /// Makes the bars in the memory of others, which are forgotten.
+    pub fn with_buffer(mut self, buffer: Vec<SessionBar>) -> SessionFold<'s> {
+        self.pieces = buffer;
+        self.pieces.clear();
+        self
     }
 
     /// The bucket of an instant in a run.
@@ -263,15 +269,35 @@ impl<'s> SessionFold<'s> {
         }
     }
 
+    fn piece(&self, bucket: (Nanos, Nanos), bar: &Bar) -> SessionBar {
+        let date = self.session.trade_date;
+        SessionBar {
+            label: date,
+            trade_date: date,
+            last_date: date,
+            open_at: bucket.0,
+            close_at: bucket.1,
+            bar: *bar,
+            filled: false,
+        }
+    }
+
     #[inline]
     fn put(&mut self, bucket: (Nanos, Nanos), stretch: usize, bar: &Bar) {
         if bar.is_empty() {
             return;
         }
-        match self.pieces.last_mut() {
-            Some(last) if last.bucket == bucket && last.stretch == stretch => last.bar.append(bar),
-            _ => self.pieces.push(Piece { bucket, stretch, bar: *bar }),
+        if let Some((last, at)) = self.pieces.last_mut().zip(self.stretch_of.last())
+            && (last.open_at, last.close_at) == bucket
+        {
+            if *at as usize == stretch {
+                last.bar.append(bar);
+                return;
+            }
+            self.mixed = true;
         }
+        self.pieces.push(self.piece(bucket, bar));
+        self.stretch_of.push(stretch as u32);
     }
 
     /// Adds a page of sorted trades; pages follow each other in time.
@@ -334,20 +360,24 @@ impl<'s> SessionFold<'s> {
 
     /// Adds minute bars, in order. See [`OhlcRequest::minutes_suffice`].
     pub fn push_minutes(&mut self, minutes: &[MinuteBar]) {
-        for MinuteBar { minute, class, bar } in minutes {
-            if *class != Class::Continuous {
-                self.auction(*class).append(bar);
-                continue;
-            }
-            // A storage window may begin inside a minute; the minute's trades are those of the window.
-            let at = self.stretches.find((*minute).max(self.session.from));
-            // A minute whose start is in an auction's window may still have continuous trades behind it.
-            let stretch = self.stretches.all[at];
-            let at = if stretch.class == Class::Continuous { at } else { self.continuous_from(at, *minute) };
-            if let Some(run) = self.run_of[at] {
-                let bucket = self.bucket(run, (*minute).max(run.0));
-                self.put(bucket, at, bar);
-            }
+        minutes.iter().for_each(|minute| self.push_minute(minute));
+    }
+
+    /// Adds one minute bar; they come in order.
+    #[inline]
+    pub fn push_minute(&mut self, MinuteBar { minute, class, bar }: &MinuteBar) {
+        if *class != Class::Continuous {
+            self.auction(*class).append(bar);
+            return;
+        }
+        // A storage window may begin inside a minute; the minute's trades are those of the window.
+        let at = self.stretches.find((*minute).max(self.session.from));
+        // A minute whose start is in an auction's window may still have continuous trades behind it.
+        let stretch = self.stretches.all[at];
+        let at = if stretch.class == Class::Continuous { at } else { self.continuous_from(at, *minute) };
+        if let Some(run) = self.run_of[at] {
+            let bucket = self.bucket(run, (*minute).max(run.0));
+            self.put(bucket, at, bar);
         }
     }
 
@@ -364,21 +394,18 @@ impl<'s> SessionFold<'s> {
         if self.regular {
             self.put_auctions();
         }
-        let trade_date = self.session.trade_date;
-        let start = out.len();
-        for piece in &self.pieces {
-            match out.get_mut(start..).and_then(<[SessionBar]>::last_mut) {
-                Some(last) if (last.open_at, last.close_at) == piece.bucket => last.bar.append(&piece.bar),
-                _ => out.push(SessionBar {
-                    label: trade_date,
-                    trade_date,
-                    last_date: trade_date,
-                    open_at: piece.bucket.0,
-                    close_at: piece.bucket.1,
-                    bar: piece.bar,
-                    filled: false,
-                }),
-            }
+        if self.mixed {
+            self.pieces.dedup_by(|later, kept| {
+                let same = (later.open_at, later.close_at) == (kept.open_at, kept.close_at);
+                if same {
+                    kept.bar.append(&later.bar);
+                }
+                same
+            });
+        }
+        match out.is_empty() {
+            true => std::mem::swap(out, &mut self.pieces),
+            false => out.append(&mut self.pieces),
         }
     }
 
@@ -400,12 +427,19 @@ impl<'s> SessionFold<'s> {
                 continue;
             }
             let stretch = self.stretches.find(at);
-            let place = (self.bucket(run, at), stretch);
-            let index = self.pieces.partition_point(|piece| {
-                let there = (piece.bucket, piece.stretch);
+            let place = (self.bucket(run, at), stretch as u32);
+            let before = |i: usize| {
+                let there = ((self.pieces[i].open_at, self.pieces[i].close_at), self.stretch_of[i]);
                 if opening { there < place } else { there <= place }
-            });
-            self.pieces.insert(index, Piece { bucket: place.0, stretch, bar });
+            };
+            let (mut index, mut above) = (0, self.pieces.len());
+            while index < above {
+                let middle = index + (above - index) / 2;
+                if before(middle) { index = middle + 1 } else { above = middle }
+            }
+            self.pieces.insert(index, self.piece(place.0, &bar));
+            self.stretch_of.insert(index, place.1);
+            self.mixed = true;
         }
     }
 }
@@ -447,6 +481,20 @@ impl<'c> Answer<'c> {
             _ => self.add_grid(session, bars),
         }
         Ok(())
+    }
+
+    /// Whether bars leave the answer as they come: nothing is filled and no bar is of several trade dates.
+    pub fn passes(&self) -> bool {
+        self.request.fill == Fill::None && !self.request.groups()
+    }
+
+    /// What [`add`](Answer::add) would put into an answer that [`passes`](Answer::passes), settled where they lie.
+    pub fn pass<'b>(&self, bars: &'b mut [SessionBar]) -> impl Iterator<Item = &'b SessionBar> + use<'b> {
+        let range = self.request.range.clone();
+        bars.iter_mut().filter(move |bar| range.contains(&bar.open_at)).map(|bar| {
+            bar.bar.settle();
+            &*bar
+        })
     }
 
     fn emit(&mut self, bar: SessionBar) {
@@ -553,6 +601,16 @@ impl<'c> Answer<'c> {
     /// Takes the bars that are complete so far, so that an answer can be streamed.
     pub fn take(&mut self) -> Vec<SessionBar> {
         std::mem::take(&mut self.bars)
+    }
+
+    /// The bars that are complete so far; they are taken out of the answer, whose memory is kept.
+    pub fn drain(&mut self) -> impl Iterator<Item = SessionBar> + '_ {
+        self.bars.drain(..)
+    }
+
+    /// How many bars are complete and not taken yet.
+    pub fn ready(&self) -> usize {
+        self.bars.len()
     }
 
     /// The rest of the bars.

@@ -386,6 +386,19 @@ impl LiveRows {
         self.ops.is_empty()
     }
 
+    /// The rows with `from <= ts < till`, in the order in which they lie.
+    pub fn within(self, from: Nanos, till: Nanos) -> LiveRows {
+        let inside = |ts: Nanos| from <= ts && ts < till;
+        if self.trades.ts.iter().all(|&ts| inside(ts)) {
+            return self;
+        }
+        let mut kept = LiveRows::default();
+        for i in (0..self.len()).filter(|&i| inside(self.trades.ts[i])) {
+            kept.push(self.trades.get(i), self.ops[i]);
+        }
+        kept
+    }
+
     /// Sorts by identity and leaves one row of each: a bust outranks a correction, a correction outranks a trade, and of
     /// equal rank the one pushed last counts for corrections, the one received first for trades (of those the one with the
     /// smallest content, so that the order of rows in a table does not matter).
@@ -399,11 +412,13 @@ impl LiveRows {
             return;
         }
         let mut order: Vec<usize> = (0..self.len()).collect();
-        order.sort_by_key(|&i| {
+        let rest = |i: usize| {
             let (op, t) = (self.ops[i], self.trades.get(i));
             let last_first = if op == Op::Correction { usize::MAX - i } else { 0 };
-            (t.key(), rank(op), last_first, t.ts_recv, t.price, t.size, t.flags)
-        });
+            (rank(op), last_first, t.ts_recv, t.price, t.size, t.flags)
+        };
+        // Most identities differ, so the rest is seldom looked at.
+        order.sort_by(|&a, &b| self.trades.key(a).cmp(&self.trades.key(b)).then_with(|| rest(a).cmp(&rest(b))));
         let mut settled = LiveRows { trades: Trades::with_capacity(order.len()), ops: Vec::with_capacity(order.len()) };
         for i in order {
             let n = settled.len();
@@ -416,6 +431,9 @@ impl LiveRows {
 
     /// The rows of `range` that are trades now, appended to `out`: what [`overlay`] does over nothing.
     pub fn visible(&self, range: Range<usize>, out: &mut Trades) {
+        if !self.ops[range.clone()].contains(&Op::Bust) {
+            return out.append_range(&self.trades, range);
+        }
         for i in range {
             if self.ops[i] != Op::Bust {
                 out.push(self.trades.get(i));

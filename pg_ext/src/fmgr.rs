@@ -177,6 +177,8 @@ pub unsafe fn text_array(d: Datum) -> Vec<String> {
 pub struct Rows {
     store: *mut pg_sys::Tuplestorestate,
     desc: pg_sys::TupleDesc,
+    /// Lives as long as the result: texts and the template are in it.
+    context: pg_sys::MemoryContext,
     rows: u64,
     template: Option<Template>,
     /// Templates in a row that no further row fitted.
@@ -187,10 +189,12 @@ pub struct Rows {
 struct Template {
     slot: *mut pg_sys::TupleTableSlot,
     bytes: *mut u8,
-    /// Offset and width of each fixed column; width 0 marks a varlena.
-    places: Vec<(usize, usize)>,
-    /// The varlena values that the row holds, 0 for fixed columns.
-    texts: Vec<usize>,
+    /// Column and offset of those of 8 bytes.
+    wide: Vec<(usize, usize)>,
+    /// Column, offset and width of the narrower ones.
+    narrow: Vec<(usize, usize, usize)>,
+    /// Column and value of the varlenas that the row holds.
+    texts: Vec<(usize, usize)>,
 }
 
 /// Width, alignment and passing of a column, by its type: the descriptor's own layout changed with PostgreSQL 18.
@@ -212,7 +216,7 @@ impl Template {
         let tuple = pg_sys::heap_form_minimal_tuple(desc, values.as_mut_ptr(), nulls.as_mut_ptr());
         let bytes = tuple.cast::<u8>();
         let mut at = (*tuple).t_hoff as usize - ALIGNED_HEADER;
-        let (mut places, mut texts) = (Vec::with_capacity(values.len()), Vec::with_capacity(values.len()));
+        let (mut wide, mut narrow, mut texts) = (Vec::with_capacity(values.len()), Vec::new(), Vec::new());
         for (i, value) in values.iter().enumerate() {
             let (len, align, by_value) = attribute(desc, i);
             let align = match align {
@@ -225,37 +229,41 @@ impl Template {
             if len == -1 {
                 // a short header is not aligned, and no long one begins with padding's zero
                 at = if *bytes.add(at) != 0 { at } else { aligned };
-                places.push((at, 0));
-                texts.push(value.value());
+                texts.push((i, value.value()));
                 at += pgrx::varlena::varsize_any(bytes.add(at).cast());
                 continue;
             }
             if !by_value || !matches!(len, 1 | 2 | 4 | 8) {
                 return None;
             }
-            places.push((aligned, len as usize));
-            texts.push(0);
+            match len {
+                8 => wide.push((i, aligned)),
+                _ => narrow.push((i, aligned, len as usize)),
+            }
             at = aligned + len as usize;
         }
         let slot = pg_sys::MakeSingleTupleTableSlot(desc, &pg_sys::TTSOpsMinimalTuple);
         pg_sys::ExecStoreMinimalTuple(tuple, slot, false);
-        Some(Template { slot, bytes, places, texts })
+        Some(Template { slot, bytes, wide, narrow, texts })
     }
 
     /// Whether only fixed columns differ.
+    #[inline]
     fn fits(&self, values: &[Datum]) -> bool {
-        values.iter().zip(&self.texts).all(|(v, &text)| text == 0 || v.value() == text)
+        self.texts.iter().all(|&(i, text)| values[i].value() == text)
     }
 
+    #[inline]
     unsafe fn fill(&mut self, values: &[Datum]) {
-        for (v, &(at, width)) in values.iter().zip(&self.places) {
-            let to = self.bytes.add(at);
+        for &(i, at) in &self.wide {
+            self.bytes.add(at).cast::<u64>().write_unaligned(values[i].value() as u64);
+        }
+        for &(i, at, width) in &self.narrow {
+            let (to, v) = (self.bytes.add(at), values[i].value());
             match width {
-                8 => to.cast::<u64>().write_unaligned(v.value() as u64),
-                4 => to.cast::<u32>().write_unaligned(v.value() as u32),
-                2 => to.cast::<u16>().write_unaligned(v.value() as u16),
-                1 => to.write(v.value() as u8),
-                _ => {}
+                4 => to.cast::<u32>().write_unaligned(v as u32),
+                2 => to.cast::<u16>().write_unaligned(v as u16),
+                _ => to.write(v as u8),
             }
         }
     }
@@ -304,7 +312,56 @@ impl Rows {
         (*info).setResult = store;
         (*info).setDesc = desc;
         pg_sys::MemoryContextSwitchTo(old);
-        Rows { store, desc, rows: 0, template: None, wasted: 0 }
+        Rows { store, desc, context, rows: 0, template: None, wasted: 0 }
+    }
+
+    /// A text that stays where it is as long as the result, for rows in which it repeats.
+    pub fn text(&self, text: &str) -> Datum {
+        // SAFETY: the context outlives the result; the old one is put back.
+        unsafe {
+            let old = pg_sys::MemoryContextSwitchTo(self.context);
+            let datum = varlena(text.as_bytes());
+            pg_sys::MemoryContextSwitchTo(old);
+            datum
+        }
+    }
+
+    /// Adds a row without NULLs; see [`put`](Rows::put).
+    #[inline]
+    pub fn put_full<const N: usize>(&mut self, mut values: [Datum; N]) {
+        debug_assert!(N > 0);
+        // SAFETY: the description has as many columns as `begin` checked; the store copies the values.
+        unsafe {
+            match &mut self.template {
+                Some(template) if template.fits(&values) => {
+                    template.fill(&values);
+                    self.wasted = 0;
+                    pg_sys::tuplestore_puttupleslot(self.store, template.slot);
+                }
+                _ => self.form(&mut values, &mut [false; N]),
+            }
+        }
+        self.count();
+    }
+
+    unsafe fn form(&mut self, values: &mut [Datum], nulls: &mut [bool]) {
+        debug_assert_eq!((*self.desc).natts as usize, values.len());
+        pg_sys::tuplestore_putvalues(self.store, self.desc, values.as_mut_ptr(), nulls.as_mut_ptr());
+        // where every row has texts of its own, templates cost more than they save
+        if !nulls.contains(&true) && self.wasted < MOST_WASTED {
+            self.wasted += 1;
+            let old = pg_sys::MemoryContextSwitchTo(self.context);
+            self.template = Template::form(self.desc, values);
+            pg_sys::MemoryContextSwitchTo(old);
+        }
+    }
+
+    #[inline]
+    fn count(&mut self) {
+        self.rows += 1;
+        if self.rows & 0x3fff == 0 {
+            pg_sys::check_for_interrupts!();
+        }
     }
 
     /// Adds a row; `None` is NULL. Texts that repeat should be the same datum: such rows are the cheap ones.
@@ -316,29 +373,12 @@ impl Rows {
                 (datums[i], nulls[i]) = (v, false);
             }
         }
-        self.rows += 1;
-        // SAFETY: the description has as many columns as `begin` checked; the store copies the values.
-        unsafe {
-            debug_assert_eq!((*self.desc).natts as usize, N);
-            match &mut self.template {
-                Some(template) if !nulls.contains(&true) && template.fits(&datums) => {
-                    template.fill(&datums);
-                    self.wasted = 0;
-                    pg_sys::tuplestore_puttupleslot(self.store, template.slot);
-                }
-                _ => {
-                    pg_sys::tuplestore_putvalues(self.store, self.desc, datums.as_mut_ptr(), nulls.as_mut_ptr());
-                    // where every row has texts of its own, templates cost more than they save
-                    if !nulls.contains(&true) && self.wasted < MOST_WASTED {
-                        self.wasted += 1;
-                        self.template = Template::form(self.desc, &mut datums);
-                    }
-                }
-            }
-            if self.rows & 0x3fff == 0 {
-                pg_sys::check_for_interrupts!();
-            }
+        if !nulls.contains(&true) {
+            return self.put_full(datums);
         }
+        // SAFETY: as for `put_full`.
+        unsafe { self.form(&mut datums, &mut nulls) }
+        self.count();
     }
 }
 

@@ -93,11 +93,38 @@ impl Arg {
         Arg::new(pg_sys::BYTEAOID, crate::fmgr::varlena(v))
     }
 
+    /// `int4[]`, allocated in the current memory context.
+    pub fn int4_array(values: &[i32]) -> Arg {
+        let mut datums: Vec<Datum> = values.iter().map(|v| Datum::from(*v)).collect();
+        Arg::new(pg_sys::INT4ARRAYOID, array(&mut datums, pg_sys::INT4OID, 4, true, b'i'))
+    }
+
+    /// `text[]`, allocated in the current memory context.
+    pub fn text_array(values: &[&str]) -> Arg {
+        let mut datums: Vec<Datum> = values.iter().map(|v| crate::fmgr::varlena(v.as_bytes())).collect();
+        Arg::new(pg_sys::TEXTARRAYOID, array(&mut datums, pg_sys::TEXTOID, -1, false, b'i'))
+    }
+
     /// Frees a `text` or `bytea` parameter early; big ones would pile up until SPI finishes.
     pub fn free(self) {
         debug_assert!(self.type_oid == pg_sys::BYTEAOID || self.type_oid == pg_sys::TEXTOID);
         // SAFETY: `text` and `bytea` allocated it, and the statement that used it is over.
         unsafe { pg_sys::pfree(self.value.cast_mut_ptr()) }
+    }
+}
+
+fn array(elements: &mut [Datum], element: Oid, len: i32, by_value: bool, align: u8) -> Datum {
+    // SAFETY: as many elements as said, of the type described.
+    unsafe {
+        let n = elements.len() as i32;
+        Datum::from(pg_sys::construct_array(
+            elements.as_mut_ptr(),
+            n,
+            element,
+            len,
+            by_value,
+            align as std::ffi::c_char,
+        ))
     }
 }
 

@@ -11,7 +11,7 @@ mod rekey;
 mod seal;
 mod session;
 
-pub use live::{read_corrections, read_live};
+pub use live::{any_live, read_corrections, read_live, read_live_of};
 pub use rekey::Rekeying;
 pub use session::{decimal, mergeable};
 

@@ -97,6 +97,11 @@ impl Ask {
         }
     }
 
+    /// Whether bars of whole sessions, or of several, are asked for.
+    pub fn of_sessions(&self) -> bool {
+        !self.timeframe.is_intraday()
+    }
+
     /// A date near which a symbol such as `ESZ5` is meant.
     pub fn near(&self) -> TradeDate {
         self.when.near(instrument::today)

@@ -1,22 +1,24 @@
 //! `session_ohlc`: bars of one or many symbols, right at once after a late row.
 
 use super::ask::{Ask, Ends};
+use super::batch::{Asked, Shared};
 use super::read::{self, Loaded, Overlay, Source};
-use super::state::{State, raise_bare, raise_dropped, states};
+use super::state::{Dropped, State, raise_bare, raise_dropped, states};
+use super::summary;
 use crate::error::OrRaise;
-use crate::fmgr::{Bytes, Rows, arg, arg_text, float8, float8_of, int8, null, text, text_array, varlena};
+use crate::fmgr::{Bytes, Rows, arg, arg_text, float8, int8, null, text_array};
 use crate::instrument::{self, Instrument};
 use crate::spi::{self, Arg, Conn, Mode};
 use crate::{plans, time, v1};
 use market::block::Core;
-use market::minute::{MinuteBar, decode_minutes};
+use market::minute::MinuteReader;
 use market::ohlc::{Answer, Fill, OhlcRequest, SessionBar, SessionFold};
 use market::{Bar, LiveRows, Nanos, Segments, Session, Timeframe, TradeDate, money};
 use pgrx::pg_sys::{Datum, FunctionCallInfo};
 use pgrx::prelude::*;
 use std::collections::HashMap;
 
-plans!(MINUTES, SUMMARIES);
+plans!(MINUTES);
 v1!(
     session_ohlc_texts => pg_finfo_session_ohlc_texts,
     session_ohlc_symbols_texts => pg_finfo_session_ohlc_symbols_texts,
@@ -26,22 +28,23 @@ v1!(
     session_ohlc_symbols_instants => pg_finfo_session_ohlc_symbols_instants,
 );
 
-/// The bars of one instrument and the states of its sessions.
-struct Bars {
-    bars: Vec<SessionBar>,
-    states: HashMap<TradeDate, State>,
-}
+type States = HashMap<TradeDate, State>;
+
+/// Takes bars as they are made, with the states of their sessions.
+type Sink<'s> = dyn FnMut(&States, &SessionBar) + 's;
 
 /// Puts sessions in order while their bars come from several sources.
-struct Assembly<'a> {
+struct Assembly<'a, 's> {
     sessions: &'a [Session<'a>],
     at: usize,
     /// Bars of sessions with live rows, made of trades before.
     touched: HashMap<TradeDate, Vec<SessionBar>>,
+    states: States,
     answer: Answer<'a>,
+    sink: &'s mut Sink<'s>,
 }
 
-impl Assembly<'_> {
+impl Assembly<'_, '_> {
     /// Adds every session before `date`; those without a source have no trades.
     fn advance(&mut self, date: TradeDate) {
         while self.at < self.sessions.len() && self.sessions[self.at].trade_date < date {
@@ -50,6 +53,7 @@ impl Assembly<'_> {
             self.answer.add(session, &bars).or_raise();
             self.at += 1;
         }
+        self.hand_over();
     }
 
     /// Whether the next rows of a source are of this session, and nobody else has made its bars.
@@ -58,14 +62,31 @@ impl Assembly<'_> {
         self.sessions.get(self.at).is_some_and(|s| s.trade_date == date) && !self.touched.contains_key(&date)
     }
 
-    fn add(&mut self, bars: &[SessionBar]) {
-        self.answer.add(&self.sessions[self.at], bars).or_raise();
+    /// Adds the bars of the session that it takes.
+    fn add(&mut self, bars: &mut [SessionBar]) {
+        if self.answer.passes() {
+            for bar in self.answer.pass(bars) {
+                (self.sink)(&self.states, bar);
+            }
+        } else {
+            self.answer.add(&self.sessions[self.at], bars).or_raise();
+        }
         self.at += 1;
+        self.hand_over();
     }
 
-    fn finish(mut self) -> Vec<SessionBar> {
+    /// Bars leave as soon as they are whole: those of years would not fit the processor's cache.
+    fn hand_over(&mut self) {
+        for bar in self.answer.drain() {
+            (self.sink)(&self.states, &bar);
+        }
+    }
+
+    fn finish(mut self) {
         self.advance(TradeDate(i32::MAX));
-        self.answer.finish()
+        for bar in self.answer.finish() {
+            (self.sink)(&self.states, &bar);
+        }
     }
 }
 
@@ -111,62 +132,68 @@ impl<'a> TradeFold<'a> {
 
     /// The session's bars, and the page buffer for the next one.
     fn finish(mut self, out: &mut Vec<SessionBar>) -> Core {
-        let rest = self.overlay.rest();
-        if !rest.is_empty() {
-            self.core.set(rest, 0..rest.len());
-            self.fold.push_core(&self.core);
-        }
+        out.clear();
+        self.overlay.rest_core(&mut self.core);
+        self.fold.push_core(&self.core);
         self.fold.finish(out);
         self.core
     }
 }
 
-/// The bars of one instrument.
-fn bars_of(
-    c: &Conn,
-    instrument: &Instrument,
-    request: &OhlcRequest,
-    first: TradeDate,
-    last: TradeDate,
-    source: Source,
-) -> Bars {
+/// Makes the bars of one question, in order, for `sink`.
+fn bars_of(c: &Conn, asked: &Asked, shared: &Shared, source: Source, sink: &mut Sink<'_>) {
+    let Asked { instrument, request, first, last } = asked;
+    let (first, last) = (*first, *last);
     let calendar = &instrument.calendar;
     let sessions: Vec<Session<'_>> = calendar.sessions(first, last).or_raise().collect();
-    let (Some(head), Some(tail)) = (sessions.first(), sessions.last()) else {
-        return Bars { bars: Vec::new(), states: HashMap::new() };
+    let (Some(head), Some(tail)) = (sessions.first(), sessions.last()) else { return };
+    let rows = match shared.any_live {
+        false => LiveRows::default(),
+        true => match shared.take_live(instrument.id, head.from, tail.till) {
+            Some(rows) => read::corrected(c, instrument.id, head.from, tail.till, rows),
+            None => read::live_rows(c, instrument.id, head.from, tail.till),
+        },
     };
-    let rows = read::live_rows(c, instrument.id, head.from, tail.till);
-    let (mut states, dropped) = states(c, instrument, first, last);
-    let mut assembly = Assembly {
-        sessions: &sessions,
-        at: 0,
-        touched: HashMap::new(),
-        answer: Answer::new(calendar, request.clone()),
+    let stored = match &shared.summaries {
+        Some(summaries) if source == Source::Auto && !request.timeframe.is_intraday() => summaries.of(asked),
+        _ => None,
     };
-    if request.fill == Fill::Previous
-        && let Some(close) = close_before(c, instrument, request, first, source)
-    {
-        assembly.answer.set_previous(close);
-    }
-    let mut core = Core::new();
+    // the stored bars of single sessions say all there is to say of their states
+    let alone = rows.is_empty() && !request.groups();
+    let (mut states, dropped) = match &stored {
+        Some(stored) if alone => (stored.iter().map(|row| (row.date, row.state)).collect(), Dropped::default()),
+        _ => states(c, instrument, first, last),
+    };
     let late =
         |s: &&Session<'_>| !read::rows_of_session(&rows, s).is_empty() && !dropped.trades.contains(&s.trade_date);
     for session in sessions.iter().filter(late) {
         states.insert(session.trade_date, State::Provisional);
-        if source != Source::Trades {
-            let mut fold = TradeFold::new(session, request, &rows, core);
-            read::each_block(c, instrument, session.trade_date, session.trade_date, &mut |part| fold.block(part));
-            let mut bars = Vec::new();
-            core = fold.finish(&mut bars);
-            assembly.touched.insert(session.trade_date, bars);
-        }
+    }
+    let mut assembly = Assembly {
+        sessions: &sessions,
+        at: 0,
+        touched: HashMap::new(),
+        states,
+        answer: Answer::new(calendar, request.clone()),
+        sink,
+    };
+    if request.fill == Fill::Previous
+        && let Some(close) = close_before(c, asked, source)
+    {
+        assembly.answer.set_previous(close);
+    }
+    let mut core = Core::new();
+    for session in sessions.iter().filter(late).filter(|_| source != Source::Trades) {
+        let mut fold = TradeFold::new(session, request, &rows, core);
+        read::each_block(c, instrument, session.trade_date, session.trade_date, &mut |part| fold.block(part));
+        let mut bars = Vec::new();
+        core = fold.finish(&mut bars);
+        assembly.touched.insert(session.trade_date, bars);
     }
     let minutes_suffice = sessions.iter().all(|s| request.minutes_suffice(s));
-    if source == Source::Auto
-        && !request.timeframe.is_intraday()
-        && from_summaries(c, instrument, request, first, last, &mut assembly)
-    {
-        return Bars { bars: assembly.finish(), states };
+    if let Some(stored) = &stored {
+        from_summaries(request, stored, &mut assembly);
+        return assembly.finish();
     }
     if let Some(oldest) = dropped.minutes.iter().min() {
         raise_bare(instrument, *oldest, dropped.minutes.len());
@@ -179,7 +206,21 @@ fn bars_of(
         }
         from_trades(c, instrument, request, &rows, core, first, last, &mut assembly);
     }
-    Bars { bars: assembly.finish(), states }
+    assembly.finish();
+}
+
+/// The bars of one question by itself, and the states of its sessions.
+fn collect(c: &Conn, asked: &Asked, source: Source) -> (Vec<SessionBar>, States) {
+    let (mut bars, mut known) = (Vec::new(), States::new());
+    let sessions = source == Source::Auto && !asked.request.timeframe.is_intraday();
+    let shared = Shared::read(c, std::slice::from_ref(asked), &[], sessions);
+    bars_of(c, asked, &shared, source, &mut |states, bar| {
+        if bars.is_empty() {
+            known.clone_from(states);
+        }
+        bars.push(*bar);
+    });
+    (bars, known)
 }
 
 #[expect(clippy::too_many_arguments, reason = "one read, taken apart for its length")]
@@ -191,7 +232,7 @@ fn from_trades<'a>(
     core: Core,
     first: TradeDate,
     last: TradeDate,
-    assembly: &mut Assembly<'a>,
+    assembly: &mut Assembly<'a, '_>,
 ) {
     let sessions = assembly.sessions;
     let mut spare = Some(core);
@@ -200,19 +241,18 @@ fn from_trades<'a>(
     let mut next = 0;
     // sessions without blocks may still have live rows, so every session with either is folded
     let mut close =
-        |current: &mut Option<(usize, TradeFold<'a>)>, spare: &mut Option<Core>, assembly: &mut Assembly<'a>| {
+        |current: &mut Option<(usize, TradeFold<'a>)>, spare: &mut Option<Core>, assembly: &mut Assembly<'a, '_>| {
             if let Some((at, fold)) = current.take() {
-                bars.clear();
                 *spare = Some(fold.finish(&mut bars));
                 if assembly.takes(sessions[at].trade_date) {
-                    assembly.add(&bars);
+                    assembly.add(&mut bars);
                 }
             }
         };
     let mut open_until = |date: TradeDate,
                           current: &mut Option<(usize, TradeFold<'a>)>,
                           spare: &mut Option<Core>,
-                          assembly: &mut Assembly<'a>| {
+                          assembly: &mut Assembly<'a, '_>| {
         while next < sessions.len() && sessions[next].trade_date <= date {
             let session = &sessions[next];
             let here = session.trade_date == date;
@@ -241,9 +281,10 @@ fn from_minutes(
     request: &OhlcRequest,
     first: TradeDate,
     last: TradeDate,
-    assembly: &mut Assembly<'_>,
+    assembly: &mut Assembly<'_, '_>,
 ) {
-    let (mut minutes, mut bars): (Vec<MinuteBar>, Vec<SessionBar>) = (Vec::new(), Vec::new());
+    let mut bars: Vec<SessionBar> = Vec::new();
+    let mut reader = MinuteReader::new();
     c.run(
         Mode::SameSnapshot,
         &MINUTES,
@@ -255,78 +296,19 @@ fn from_minutes(
             }
             // SAFETY: a bytea, NOT NULL, alive until the closure returns.
             let bytes = unsafe { Bytes::whole(v[1]) };
-            minutes.clear();
-            bars.clear();
-            decode_minutes(bytes.get(), &mut minutes).or_raise();
-            let mut fold = SessionFold::new(&assembly.sessions[assembly.at], request.timeframe, request.segments);
-            fold.push_minutes(&minutes);
+            let session = &assembly.sessions[assembly.at];
+            let mut fold =
+                SessionFold::new(session, request.timeframe, request.segments).with_buffer(std::mem::take(&mut bars));
+            reader.each(bytes.get(), |minute| fold.push_minute(minute)).or_raise();
             fold.finish(&mut bars);
-            assembly.add(&bars);
+            assembly.add(&mut bars);
         },
     );
 }
 
-/// Bars of whole sessions from `session_bars`; `false`, with nothing added, if a row there does not merge exactly.
-fn from_summaries(
-    c: &Conn,
-    instrument: &Instrument,
-    request: &OhlcRequest,
-    first: TradeDate,
-    last: TradeDate,
-    assembly: &mut Assembly<'_>,
-) -> bool {
-    struct Row {
-        date: TradeDate,
-        bar: Bar,
-        mergeable: bool,
-    }
-    // OFF lies before, between and behind the other segments: of their bars alone nobody can tell which trade was last
-    if request.segments.contains(market::Segment::Off) && request.segments != Segments::only(market::Segment::Off) {
-        return false;
-    }
-    let mut rows: Vec<Row> = Vec::new();
-    let selection: Vec<String> = market::Segment::ALL
-        .into_iter()
-        .filter(|s| request.segments.contains(*s))
-        .map(|s| s.name().to_owned())
-        .collect();
-    let mut exact = true;
-    c.run_planned_once(
-        Mode::SameSnapshot,
-        &SUMMARIES,
-        c"SELECT trade_date, open, high, low, close, volume::text, notional::text, trades, priced, mergeable FROM market.session_bars
-          WHERE instrument_id = $1 AND trade_date BETWEEN $2 AND $3 AND segment = ANY (pg_catalog.string_to_array($4, ','))
-          ORDER BY trade_date, opens_at",
-        &[Arg::int4(instrument.id), Arg::date(time::pg_days(first)), Arg::date(time::pg_days(last)), Arg::text(&selection.join(","))],
-        &mut |v, nulls| {
-            let price = |i: usize| if nulls[i] { 0 } else { money::price_from_f64(float8_of(v[i])).or_raise() };
-            // SAFETY: text, NOT NULL.
-            let decimal = |i: usize, digits| money::parse_scaled(&unsafe { text(v[i]) }, digits);
-            let (Some(volume), Some(notional)) = (decimal(5, 9), decimal(6, 18)) else {
-                exact = false;
-                return;
-            };
-            let bar = Bar {
-                open: price(1),
-                high: price(2),
-                low: price(3),
-                close: price(4),
-                volume,
-                notional,
-                trades: v[7].value() as i64,
-                priced: v[8].value() as i64,
-                weak_close: false,
-            };
-            rows.push(Row { date: time::trade_date(v[0].value() as i32), bar, mergeable: v[9].value() as u8 != 0 });
-        },
-    );
-    // a row alone is the answer whatever it is; of several each must be what the trades would give
-    let several = request.groups();
-    let groups: Vec<&[Row]> = rows.chunk_by(|a, b| a.date == b.date).collect();
-    if !exact || groups.iter().any(|g| (several || g.len() > 1) && g.iter().any(|r| !r.mergeable)) {
-        return false;
-    }
-    for group in groups {
+/// Bars of whole sessions as they are stored.
+fn from_summaries(request: &OhlcRequest, stored: &[&summary::Row], assembly: &mut Assembly<'_, '_>) {
+    for group in stored.chunk_by(|a, b| a.date == b.date) {
         let date = group[0].date;
         if !assembly.takes(date) {
             continue;
@@ -339,7 +321,7 @@ fn from_summaries(
         for later in &group[1..] {
             bar.append(&later.bar);
         }
-        assembly.add(&[SessionBar {
+        assembly.add(&mut [SessionBar {
             label: date,
             trade_date: date,
             last_date: date,
@@ -349,32 +331,27 @@ fn from_summaries(
             filled: false,
         }]);
     }
-    true
 }
 
 /// How far back a close is looked for to fill the first gap with.
 const LOOK_BACK_DAYS: i32 = 14;
 
-fn close_before(
-    c: &Conn,
-    instrument: &Instrument,
-    request: &OhlcRequest,
-    first: TradeDate,
-    source: Source,
-) -> Option<i64> {
+fn close_before(c: &Conn, asked: &Asked, source: Source) -> Option<i64> {
+    let Asked { instrument, request, first, .. } = asked;
     let (known, _) = instrument.calendar.known();
     let from = first.plus(-LOOK_BACK_DAYS).max(known);
-    if from >= first {
+    if from >= *first {
         return None;
     }
-    let days = OhlcRequest::new(Timeframe::Days(1), request.segments);
-    let before = bars_of(c, instrument, &days, from, first.plus(-1), source);
-    let date = before.bars.iter().rev().find(|b| b.bar.priced > 0)?.trade_date;
+    let ask = |request, first, last| Asked { instrument: instrument.clone(), request, first, last };
+    let days = ask(OhlcRequest::new(Timeframe::Days(1), request.segments), from, first.plus(-1));
+    let (before, _) = collect(c, &days, source);
+    let date = before.iter().rev().find(|b| b.bar.priced > 0)?.trade_date;
     // the close of the last bar of this width, which a day's need not be: some trades close a bar only if they open it
     let request = OhlcRequest { day: request.day, ..OhlcRequest::new(request.timeframe, request.segments) };
     let (from, till) = request.dates(&instrument.calendar, date, date).or_raise();
-    let last = bars_of(c, instrument, &request, from, till, source);
-    last.bars.iter().rev().find(|b| b.bar.priced > 0).map(|b| b.bar.close)
+    let (last, _) = collect(c, &ask(request, from, till), source);
+    last.iter().rev().find(|b| b.bar.priced > 0).map(|b| b.bar.close)
 }
 
 /// The bar of these trade dates that opens at `open`, and its state.
@@ -386,47 +363,104 @@ pub fn one_bar(
     (first, last): (TradeDate, TradeDate),
     open: Nanos,
 ) -> Option<(Bar, State)> {
-    let found = bars_of(c, instrument, &OhlcRequest::new(timeframe, segments), first, last, read::source());
-    let bar = found.bars.iter().find(|b| b.open_at == open)?;
-    let days = (first.0..=last.0).filter_map(|d| found.states.get(&TradeDate(d)).copied());
+    let request = OhlcRequest::new(timeframe, segments);
+    let (bars, states) = collect(c, &Asked { instrument: instrument.clone(), request, first, last }, read::source());
+    let bar = bars.iter().find(|b| b.open_at == open)?;
+    let days = (first.0..=last.0).filter_map(|d| states.get(&TradeDate(d)).copied());
     Some((bar.bar, days.reduce(State::worst).unwrap_or(State::Provisional)))
 }
+
+/// So many symbols are read together: what is shared of them is held in memory.
+const TOGETHER: usize = 64;
 
 /// The SRFs' common part: `symbols` with their datum, which is put first when several were asked for.
 unsafe fn answer(fc: FunctionCallInfo, symbols: &[String], ask: &Ask, with_symbol: bool) -> Datum {
     let mut rows = Rows::begin(fc, if with_symbol { 12 } else { 11 });
     let source = read::source();
-    for symbol in symbols {
-        let instrument = instrument::by_symbol(symbol, ask.near());
-        let Some((request, first, last)) = ask.on(&instrument.calendar) else { continue };
-        let found = spi::connect(|c| bars_of(c, &instrument, &request, first, last, source));
-        put(&mut rows, &found, &instrument, with_symbol);
+    for symbols in symbols.chunks(TOGETHER) {
+        let asked: Vec<Asked> = symbols
+            .iter()
+            .filter_map(|symbol| {
+                let instrument = instrument::by_symbol(symbol, ask.near());
+                let (request, first, last) = ask.on(&instrument.calendar)?;
+                Some(Asked { instrument, request, first, last })
+            })
+            .collect();
+        let sessions = source == Source::Auto && ask.of_sessions();
+        spi::connect(|c| {
+            let ranges: Vec<_> = asked.iter().filter_map(window).collect();
+            let shared = Shared::read(c, &asked, &ranges, sessions);
+            for asked in &asked {
+                let mut writer = Writer::new(&mut rows, &asked.instrument, with_symbol);
+                bars_of(c, asked, &shared, source, &mut |states, bar| writer.put(states, bar));
+            }
+        });
     }
     null(fc)
 }
 
-fn put(rows: &mut Rows, found: &Bars, instrument: &Instrument, with_symbol: bool) {
-    let name = varlena(instrument.symbol.as_bytes());
-    let mut last: Option<(State, Datum)> = None;
-    let mut days_before: Option<(TradeDate, TradeDate, State)> = None;
-    for b in &found.bars {
-        let state = match days_before {
+/// The storage window of a question's sessions.
+fn window(asked: &Asked) -> Option<(Nanos, Nanos)> {
+    let mut sessions = asked.instrument.calendar.sessions(asked.first, asked.last).or_raise();
+    let first = sessions.next()?;
+    let last = sessions.last().unwrap_or(first);
+    Some((first.from, last.till))
+}
+
+/// Writes the bars of one instrument as rows.
+struct Writer<'r> {
+    rows: &'r mut Rows,
+    symbol: Option<Datum>,
+    /// The state written last, as text.
+    last: Option<(State, Datum)>,
+    days: Option<(TradeDate, TradeDate, State)>,
+}
+
+impl<'r> Writer<'r> {
+    fn new(rows: &'r mut Rows, instrument: &Instrument, with_symbol: bool) -> Writer<'r> {
+        let symbol = with_symbol.then(|| rows.text(&instrument.symbol));
+        Writer { rows, symbol, last: None, days: None }
+    }
+
+    fn state(&mut self, states: &States, b: &SessionBar) -> Datum {
+        let state = match self.days {
             Some((first, last, state)) if (first, last) == (b.trade_date, b.last_date) => state,
             _ => {
                 // sessions without trades have no state and do not count
-                let days = (b.trade_date.0..=b.last_date.0).filter_map(|d| found.states.get(&TradeDate(d)).copied());
+                let days = (b.trade_date.0..=b.last_date.0).filter_map(|d| states.get(&TradeDate(d)).copied());
                 days.reduce(State::worst).unwrap_or(State::Provisional)
             }
         };
-        days_before = Some((b.trade_date, b.last_date, state));
-        let state = match last {
+        self.days = Some((b.trade_date, b.last_date, state));
+        match self.last {
             Some((s, datum)) if s == state => datum,
             _ => {
-                let datum = varlena(state.text().as_bytes());
-                last = Some((state, datum));
+                let datum = self.rows.text(&state.text());
+                self.last = Some((state, datum));
                 datum
             }
-        };
+        }
+    }
+
+    fn put(&mut self, states: &States, b: &SessionBar) {
+        let state = self.state(states, b);
+        let (symbol, vwap) = (self.symbol, b.bar.vwap());
+        if let (Some(symbol), Some(vwap), true) = (symbol, vwap, b.bar.priced > 0) {
+            return self.rows.put_full([
+                symbol,
+                Datum::from(time::pg_days(b.label)),
+                int8(time::micros(b.open_at)),
+                int8(time::micros(b.close_at)),
+                float8(money::to_f64(b.bar.open)),
+                float8(money::to_f64(b.bar.high)),
+                float8(money::to_f64(b.bar.low)),
+                float8(money::to_f64(b.bar.close)),
+                float8(money::volume_to_f64(b.bar.volume)),
+                int8(b.bar.trades),
+                float8(vwap),
+                state,
+            ]);
+        }
         let price = |p: i64| (b.bar.priced > 0).then(|| float8(money::to_f64(p)));
         let columns = [
             Some(Datum::from(time::pg_days(b.label))),
@@ -438,15 +472,16 @@ fn put(rows: &mut Rows, found: &Bars, instrument: &Instrument, with_symbol: bool
             price(b.bar.close),
             Some(float8(money::volume_to_f64(b.bar.volume))),
             Some(int8(b.bar.trades)),
-            b.bar.vwap().map(float8),
+            vwap.map(float8),
             Some(state),
         ];
-        if with_symbol {
-            let mut all = [Some(name); 12];
-            all[1..].copy_from_slice(&columns);
-            rows.put(all);
-        } else {
-            rows.put(columns);
+        match symbol {
+            Some(symbol) => {
+                let mut all = [Some(symbol); 12];
+                all[1..].copy_from_slice(&columns);
+                self.rows.put(all);
+            }
+            None => self.rows.put(columns),
         }
     }
 }

@@ -55,7 +55,12 @@ pub fn source() -> Source {
 /// The live rows of an instrument as readers see them: settled, with what `trade_corrections` says about rows that came
 /// after their bust.
 pub fn live_rows(c: &Conn, instrument: i32, from: Nanos, till: Nanos) -> LiveRows {
-    let mut rows = read_live(c, Mode::SameSnapshot, instrument, from, till);
+    let rows = read_live(c, Mode::SameSnapshot, instrument, from, till);
+    corrected(c, instrument, from, till, rows)
+}
+
+/// Live rows with what `trade_corrections` says about them.
+pub fn corrected(c: &Conn, instrument: i32, from: Nanos, till: Nanos, mut rows: LiveRows) -> LiveRows {
     if rows.ops.contains(&Op::Trade) {
         let corrections = read_corrections(c, Mode::SameSnapshot, instrument, from, till);
         corrections.apply(&mut rows);
@@ -181,6 +186,18 @@ impl<'r> Overlay<'r> {
         overlay(&self.page, self.rows, self.next..till, &mut self.merged);
         self.next = till;
         &self.merged
+    }
+
+    /// The rows behind the last page, as far as bars need them.
+    pub fn rest_core(&mut self, core: &mut Core) {
+        let range = self.next..self.end;
+        if self.rows.ops[range.clone()].contains(&Op::Bust) {
+            let rest = self.rest();
+            core.set(rest, 0..rest.len());
+            return;
+        }
+        core.set(&self.rows.trades, range);
+        self.next = self.end;
     }
 
     /// The rows behind the last page.

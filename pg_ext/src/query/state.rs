@@ -21,6 +21,15 @@ pub enum State {
 }
 
 impl State {
+    /// As the queries give it: below zero provisional, else how often it was sealed again.
+    pub fn of_revision(revision: i32) -> State {
+        match revision {
+            0 => State::Final,
+            n if n < 0 => State::Provisional,
+            n => State::Revised(n),
+        }
+    }
+
     /// The less certain of two.
     pub fn worst(self, other: State) -> State {
         match (self, other) {
@@ -90,11 +99,7 @@ pub fn states(
           WHERE instrument_id = $1 AND trade_date BETWEEN $2 AND $3",
         &[Arg::int4(instrument.id), Arg::date(time::pg_days(first)), Arg::date(time::pg_days(last))],
         &mut |v, _| {
-            let state = match v[1].value() as i32 {
-                -1 => State::Provisional,
-                0 => State::Final,
-                n => State::Revised(n),
-            };
+            let state = State::of_revision(v[1].value() as i32);
             let date = time::trade_date(v[0].value() as i32);
             states.insert(date, state);
             if v[2].value() as u8 != 0 {

@@ -7,25 +7,29 @@ use crate::{plans, time};
 use market::{Correction, Corrections, Key, LiveRows, NONE_I64, Nanos, Op, Trade, Trades, money};
 use pgrx::pg_sys::{self, Datum, Oid};
 use std::cell::{Cell, RefCell};
+use std::collections::HashMap;
 use std::ffi::CStr;
+use std::thread::LocalKey;
 
-plans!(LIVE, TAKE, CORRECTIONS, SLOTS_OF);
+plans!(LIVE, LIVE_OF, TAKE, CORRECTIONS, SLOTS_OF);
 
-/// A row of (ts, ns, seq, sub, price, size, flags, cond, ts_recv, trade_id, op).
+/// Adds a row of all columns as they lie in the table: a scan that selects them in this order copies none.
+///
+/// ts, seq, price, size, instrument_id, ns, sub, flags, cond, ts_recv, trade_id, op, slot
 fn push_row(rows: &mut LiveRows, v: &[Datum], nulls: &[bool]) {
-    let ts = time::nanos(v[0].value() as i64).saturating_add(i64::from(v[1].value() as i16));
+    let ts = time::nanos(v[0].value() as i64).saturating_add(i64::from(v[5].value() as i16));
     let trade = Trade {
         ts,
-        seq: v[2].value() as i64,
-        sub: i32::from(v[3].value() as i16),
-        price: money::price_from_f64(float8_of(v[4])).or_raise(),
-        size: money::size_from_f64(float8_of(v[5])).or_raise(),
-        flags: v[6].value() as u32,
-        cond: v[7].value() as u32,
-        ts_recv: if nulls[8] { NONE_I64 } else { time::nanos(v[8].value() as i64) },
-        trade_id: if nulls[9] { NONE_I64 } else { v[9].value() as i64 },
+        seq: v[1].value() as i64,
+        sub: i32::from(v[6].value() as i16),
+        price: money::price_from_f64(float8_of(v[2])).or_raise(),
+        size: money::size_from_f64(float8_of(v[3])).or_raise(),
+        flags: v[7].value() as u32,
+        cond: v[8].value() as u32,
+        ts_recv: if nulls[9] { NONE_I64 } else { time::nanos(v[9].value() as i64) },
+        trade_id: if nulls[10] { NONE_I64 } else { v[10].value() as i64 },
     };
-    rows.push(trade, Op::from_u8(v[10].value() as u8).or_raise());
+    rows.push(trade, Op::from_u8(v[11].value() as u8).or_raise());
 }
 
 /// The microseconds that select the instants `[from, till)`: rows of the first and the last microsecond are checked again.
@@ -40,34 +44,21 @@ fn fetch(
     sql: &CStr,
     instrument: i32,
     (from, till): (Nanos, Nanos),
-    once: bool,
 ) -> LiveRows {
     let mut rows = LiveRows::default();
     let [a, z] = micros_range(from, till);
     let args = [Arg::int4(instrument), a, z];
     let mut each = |v: &[Datum], nulls: &[bool]| push_row(&mut rows, v, nulls);
-    if once {
-        c.run_planned_once(mode, cell, sql, &args, &mut each);
-    } else {
-        c.run(mode, cell, sql, &args, &mut each);
-    }
-    let outside = |ts: Nanos| ts < from || ts >= till;
-    if rows.trades.ts.iter().any(|&ts| outside(ts)) {
-        let mut kept = LiveRows::default();
-        for i in 0..rows.len() {
-            if !outside(rows.trades.ts[i]) {
-                kept.push(rows.trades.get(i), rows.ops[i]);
-            }
-        }
-        rows = kept;
-    }
-    rows
+    c.run_planned_once(mode, cell, sql, &args, &mut each);
+    rows.within(from, till)
 }
 
 thread_local! {
     static SLOTS: RefCell<Vec<Oid>> = const { RefCell::new(Vec::new()) };
-    // how many pages the slots had when LIVE was planned
+    // how many pages the slots had when LIVE, LIVE_OF and TAKE were planned
     static PLANNED_FOR: Cell<u64> = const { Cell::new(0) };
+    static PLANNED_FOR_MANY: Cell<u64> = const { Cell::new(0) };
+    static PLANNED_FOR_TAKING: Cell<u64> = const { Cell::new(0) };
 }
 
 /// Pages in all slots of the ring. An empty ring needs no query, and planning one over its 24 slots takes a millisecond.
@@ -105,21 +96,53 @@ fn pages_of(slots: &[Oid]) -> Option<u64> {
     (!slots.is_empty()).then_some(pages)
 }
 
+/// Makes the next query plan anew if the ring has grown or shrunk much: a plan made for a small one scans a large one from
+/// end to end.
+fn plan_for(c: &Conn, pages: u64, cell: &'static PlanCell, planned: &'static LocalKey<Cell<u64>>) {
+    let before = planned.get();
+    if pages > before.saturating_mul(2).saturating_add(32) || before > pages.saturating_mul(2).saturating_add(32) {
+        c.forget(cell);
+        planned.set(pages);
+    }
+}
+
 /// The live rows of an instrument with `from <= ts < till` as they lie in the table.
 fn read_rows(c: &Conn, mode: Mode, instrument: i32, from: Nanos, till: Nanos) -> LiveRows {
     let pages = live_pages(c);
     if pages == 0 {
         return LiveRows::default();
     }
-    // a plan made for a small ring scans a large one from end to end
-    let planned = PLANNED_FOR.get();
-    if pages > planned.saturating_mul(2).saturating_add(32) || planned > pages.saturating_mul(2).saturating_add(32) {
-        c.forget(&LIVE);
-        PLANNED_FOR.set(pages);
-    }
-    let sql = c"SELECT ts, ns, seq, sub, price, size, flags, cond, ts_recv, trade_id, op FROM market.live_trades
-                WHERE instrument_id = $1 AND ts >= $2 AND ts <= $3";
-    fetch(c, mode, &LIVE, sql, instrument, (from, till), true)
+    plan_for(c, pages, &LIVE, &PLANNED_FOR);
+    let sql = c"SELECT ts, seq, price, size, instrument_id, ns, sub, flags, cond, ts_recv, trade_id, op, slot
+                FROM market.live_trades WHERE instrument_id = $1 AND ts >= $2 AND ts <= $3";
+    fetch(c, mode, &LIVE, sql, instrument, (from, till))
+}
+
+/// Whether the ring has any row.
+pub fn any_live(c: &Conn) -> bool {
+    live_pages(c) > 0
+}
+
+/// The live rows of several instruments with `from <= ts < till`, settled: one pass over the ring for all of them.
+pub fn read_live_of(c: &Conn, mode: Mode, ids: &[i32], from: Nanos, till: Nanos) -> HashMap<i32, LiveRows> {
+    let mut of: HashMap<i32, LiveRows> = HashMap::with_capacity(ids.len());
+    let [a, z] = micros_range(from, till);
+    plan_for(c, live_pages(c), &LIVE_OF, &PLANNED_FOR_MANY);
+    c.run_planned_once(
+        mode,
+        &LIVE_OF,
+        c"SELECT ts, seq, price, size, instrument_id, ns, sub, flags, cond, ts_recv, trade_id, op, slot
+          FROM market.live_trades WHERE instrument_id = ANY ($1) AND ts >= $2 AND ts <= $3",
+        &[Arg::int4_array(ids), a, z],
+        &mut |v, nulls| push_row(of.entry(v[4].value() as i32).or_default(), v, nulls),
+    );
+    of.into_iter()
+        .map(|(id, rows)| {
+            let mut rows = rows.within(from, till);
+            rows.settle();
+            (id, rows)
+        })
+        .collect()
 }
 
 /// The live rows of an instrument with `from <= ts < till`, settled.
@@ -169,9 +192,15 @@ pub fn read_apart(c: &Conn, mode: Mode, instrument: i32, from: Nanos, till: Nano
 
 /// Deletes the live rows of a storage window and returns them. Windows begin and end on whole microseconds.
 pub fn take_live(c: &Conn, instrument: i32, from: Nanos, till: Nanos) -> Taken {
+    let pages = live_pages(c);
+    if pages == 0 {
+        return take_apart(LiveRows::default());
+    }
     let sql = c"DELETE FROM market.live_trades WHERE instrument_id = $1 AND ts >= $2 AND ts < $3
-                RETURNING ts, ns, seq, sub, price, size, flags, cond, ts_recv, trade_id, op";
-    take_apart(fetch(c, Mode::Fresh, &TAKE, sql, instrument, (from, till), false))
+                RETURNING ts, seq, price, size, instrument_id, ns, sub, flags, cond, ts_recv, trade_id, op, slot";
+    // planning over the ring's slots takes longer than taking a few rows
+    plan_for(c, pages, &TAKE, &PLANNED_FOR_TAKING);
+    take_apart(fetch(c, Mode::Fresh, &TAKE, sql, instrument, (from, till)))
 }
 
 /// Where an identity is in sorted trades.
