@@ -160,7 +160,7 @@ impl Parts {
     /// Writes the parts that changed: an outgrown one is split, an emptied one deleted.
     pub fn write(&mut self, c: &Conn, instrument: i32, day: TradeDate) {
         let mut all = Vec::with_capacity(self.all.len());
-        for part in std::mem::take(&mut self.all) {
+        for mut part in std::mem::take(&mut self.all) {
             if !part.changed {
                 all.push(part);
                 continue;
@@ -187,7 +187,7 @@ impl Parts {
                 let payload = block::encode(&part.trades, range.clone()).or_raise();
                 let ends = (part.trades.key(range.start), part.trades.key(range.end - 1));
                 write_part(c, instrument, day, number, range.len(), ends, &payload, stored);
-                let trades = if pieces == 1 { Trades::clone(&part.trades) } else { part.trades.slice(range) };
+                let trades = if pieces == 1 { std::mem::take(&mut part.trades) } else { part.trades.slice(range) };
                 all.push(Part { number, trades, stored: true, changed: false });
                 pg_sys::check_for_interrupts!();
             }

@@ -78,12 +78,13 @@ fn why_provisional(c: &Conn, instrument: i32, calendar: &Calendar, session: &Ses
 
 /// Tells who listens that a session was sealed or revised.
 fn notify(c: &Conn, key: [Arg; 2], state: &str, revision: i32) {
-    c.execute(
+    c.run_planned_once(
         Mode::Fresh,
         &NOTIFY,
         c"SELECT pg_catalog.pg_notify('market_revisions', pg_catalog.json_build_object('symbol', symbol, 'trade_date', $2,
                  'state', $3, 'revision', $4)::pg_catalog.text) FROM market.instruments WHERE id = $1",
         &[key[0], key[1], Arg::text(state), Arg::int4(revision)],
+        &mut |_, _| {},
     );
 }
 
@@ -158,12 +159,8 @@ impl<'s> Summary<'s> {
             args[3].free();
         }
         if before.is_some() {
-            c.execute(
-                Mode::Fresh,
-                &CLEAR,
-                c"DELETE FROM market.session_bars WHERE instrument_id = $1 AND trade_date = $2",
-                &key,
-            );
+            let clear = c"DELETE FROM market.session_bars WHERE instrument_id = $1 AND trade_date = $2";
+            c.run_planned_once(Mode::Fresh, &CLEAR, clear, &key, &mut |_, _| {});
         }
         let revision = before.map_or(0, |b| b.revision + i32::from(b.final_ && (b.rekeyed || b.digest != digest)));
         let reason = match before {
@@ -183,8 +180,7 @@ impl<'s> Summary<'s> {
             let price = |p: i64| {
                 Arg::option(pg_sys::FLOAT8OID, (bar.priced > 0).then(|| crate::fmgr::float8(money::to_f64(p))))
             };
-            c.execute(
-                Mode::Fresh,
+            c.insert(
                 &INSERT_SUMMARY,
                 c"INSERT INTO market.session_bars (instrument_id, trade_date, segment, opens_at, closes_at, open, high, low, close,
                          volume, notional, trades, priced, state, revision, calendar_version, digest, mergeable, reason)
