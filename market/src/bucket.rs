@@ -88,6 +88,11 @@ impl<'c> BucketCursor<'c> {
         self.find(ts)
     }
 
+    /// The stretch of time around the instant asked last in which the answer stays the same.
+    pub fn stretch(&self) -> (Nanos, Nanos) {
+        self.stretch
+    }
+
     /// The session whose storage window holds the instant; see [`Cursor::session_at`].
     ///
     /// # Errors

@@ -240,6 +240,26 @@ unsafe fn write(fc: FunctionCallInfo, keyed: &KeyedBar) -> Datum {
         }
         pg_sys::CreateTupleDescCopy(desc)
     });
+    form(desc, keyed)
+}
+
+/// The description of the row type `market.bar`, in the current memory context.
+///
+/// # Safety
+/// `bar` is the type's oid.
+pub unsafe fn description(bar: pg_sys::Oid) -> pg_sys::TupleDesc {
+    let desc = pg_sys::lookup_rowtype_tupdesc_copy(bar, -1);
+    if (*desc).natts as usize != COLUMNS {
+        error!("type market.bar is not the one of this library; run ALTER EXTENSION bellwether UPDATE");
+    }
+    pg_sys::BlessTupleDesc(desc)
+}
+
+/// A `market.bar` datum, in the current memory context.
+///
+/// # Safety
+/// `desc` is its description.
+pub unsafe fn form(desc: pg_sys::TupleDesc, keyed: &KeyedBar) -> Datum {
     let KeyedBar { bar, first, last } = keyed;
     let mut values = [
         float8(money::to_f64(bar.open)),

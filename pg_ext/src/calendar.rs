@@ -13,8 +13,7 @@ mod halts;
 mod known;
 mod publish;
 
-use known::named;
-pub use known::{newest, seen};
+pub use known::{named, newest, seen};
 
 /// The segments an argument names, or the calendar's main ones for NULL.
 fn segments_or_main(fc: FunctionCallInfo, i: usize, calendar: &Calendar) -> Segments {

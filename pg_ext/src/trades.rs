@@ -3,6 +3,8 @@
 //! The scan is a foreign table of our own wrapper. PostgreSQL hands a foreign table what the WHERE clause says about it,
 //! and a join's parameters, so that only the blocks asked for are decoded; a function in a view would decode them all.
 
+mod bars;
+mod group;
 mod insert;
 mod plan;
 mod quals;
@@ -29,10 +31,11 @@ pub enum Column {
     TradeDate,
     Segment,
     InstrumentId,
+    Calendar,
 }
 
 /// How many there are.
-pub const COLUMNS: usize = Column::InstrumentId as usize;
+pub const COLUMNS: usize = Column::Calendar as usize;
 
 impl Column {
     const ALL: [Column; COLUMNS] = [
@@ -50,6 +53,7 @@ impl Column {
         Column::TradeDate,
         Column::Segment,
         Column::InstrumentId,
+        Column::Calendar,
     ];
 
     /// The column of an attribute number.
@@ -74,6 +78,7 @@ impl Column {
             "trade_date",
             "segment",
             "instrument_id",
+            "calendar",
         ][self as usize - 1]
     }
 }

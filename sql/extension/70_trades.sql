@@ -24,12 +24,13 @@ CREATE FOREIGN TABLE market.trades_scan (
   trade_id       int8,
   trade_date     date NOT NULL,
   segment        text NOT NULL,
-  instrument_id  int4 NOT NULL
+  instrument_id  int4 NOT NULL,
+  calendar       text NOT NULL
 ) SERVER market_trades;
 COMMENT ON FOREIGN TABLE market.trades_scan IS 'What market.trades reads; ask that view.';
 
 CREATE VIEW market.trades WITH (security_invoker) AS
-SELECT symbol, ts, ns, seq, sub, price, size, flags, cond, ts_recv, trade_id, trade_date, segment, instrument_id
+SELECT symbol, ts, ns, seq, sub, price, size, flags, cond, ts_recv, trade_id, trade_date, segment, instrument_id, calendar
 FROM market.trades_scan;
 COMMENT ON VIEW market.trades IS 'Every trade, sealed or not, each once, without busted ones. Name a symbol and dates: they decide what is read. INSERT needs symbol, ts, seq, price and size.';
 COMMENT ON COLUMN market.trades.symbol IS 'Symbol of the instrument as in market.instruments; INSERT also takes ESZ5 and other names of it.';
@@ -40,6 +41,7 @@ COMMENT ON COLUMN market.trades.flags IS 'Eligibility bits; 0 is an ordinary tra
 COMMENT ON COLUMN market.trades.cond IS 'The venue''s raw sale condition.';
 COMMENT ON COLUMN market.trades.ts_recv IS 'When the trade was received, where known.';
 COMMENT ON COLUMN market.trades.trade_date IS 'Session the trade belongs to. Beyond the calendar''s known range, where it is filed for now.';
+COMMENT ON COLUMN market.trades.calendar IS 'Calendar of the instrument, for market.session_bucket(). INSERT does not look at it.';
 COMMENT ON COLUMN market.trades.segment IS 'ON, PRE, RTH, POST or OFF; auction prints belong to RTH. OFF beyond the calendar''s known range.';
 
 CREATE FUNCTION market.insert_trade() RETURNS trigger

@@ -18,6 +18,8 @@ BEGIN
 END
 $$;
 
+ALTER FOREIGN TABLE market.trades_scan ADD COLUMN calendar text NOT NULL;
+
 ALTER TABLE market.session_bars ADD COLUMN minutes_dropped_at timestamptz;
 
 ALTER TABLE market.archived_sessions ADD COLUMN n int8, ADD COLUMN timeline int4, ADD COLUMN revision int4;

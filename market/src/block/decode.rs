@@ -109,6 +109,34 @@ pub fn decode_core(bytes: &[u8], h: &Header, page: usize, out: &mut Core) -> Res
     Ok(n)
 }
 
+/// Decodes what a bar of every trade is made of, whatever its flags: times, prices and sizes into `out`, which gets no flags,
+/// and sequences into `seq`. Returns the number of trades.
+///
+/// # Errors
+/// As [`decode_core`].
+pub fn decode_keyed(bytes: &[u8], h: &Header, page: usize, out: &mut Core, seq: &mut Vec<i64>) -> Result<usize> {
+    let page = page_of(h, Kind::Trades, page)?;
+    let n = page.n;
+    let mut core = zone(bytes, page.core.clone(), page.core_sum)?;
+    let mut ids = zone(bytes, page.ids.clone(), page.ids_sum)?;
+    let [ts, price, size, _, sequence] =
+        [page.chunks[0], page.chunks[1], page.chunks[2], page.chunks[3], page.chunks[4]];
+    out.scratch.decode(next(&mut core, ts), ts, n, &mut out.ts)?;
+    out.scratch.decode(next(&mut core, price), price, n, &mut out.price)?;
+    out.scratch.decode(next(&mut core, size), size, n, &mut out.size)?;
+    out.scratch.decode(next(&mut ids, sequence), sequence, n, seq)?;
+    let sorted = scale_sorted(&mut out.ts, h.ts_unit);
+    let ends = |ts: Option<&i64>, seq: Option<&i64>| ts.zip(seq).map(|(ts, seq)| (*ts, *seq));
+    let right = ends(out.ts.first(), seq.first()) == Some((page.first.ts, page.first.seq))
+        && ends(out.ts.last(), seq.last()) == Some((page.last.ts, page.last.seq));
+    if !right || !sorted {
+        return Err(corrupt("times out of order"));
+    }
+    out.flags.clear();
+    (out.price_unit, out.size_unit) = (h.price_unit, h.size_unit);
+    Ok(n)
+}
+
 /// Multiplies by the unit and says whether the products never go back; in one pass, without an early exit.
 fn scale_sorted(ts: &mut [i64], unit: i64) -> bool {
     let (mut before, mut back) = (i64::MIN, false);
@@ -134,8 +162,12 @@ fn narrow<T: TryFrom<i64>>(values: &[i64], out: &mut Vec<T>) -> Result<()> {
 /// # Errors
 /// `Corrupt` if a checksum, an encoding, the order of identities or a value is wrong.
 pub fn decode_page(bytes: &[u8], h: &Header, page: usize, out: &mut Trades) -> Result<()> {
+    decode_page_with(bytes, h, page, out, &mut Scratch::default())
+}
+
+fn decode_page_with(bytes: &[u8], h: &Header, page: usize, out: &mut Trades, scratch: &mut Scratch) -> Result<()> {
     let start = out.len();
-    let done = append_page(bytes, h, page_of(h, Kind::Trades, page)?, start, out);
+    let done = append_page(bytes, h, page_of(h, Kind::Trades, page)?, start, out, scratch);
     if done.is_err() {
         // Columns may have grown unevenly; each is cut by itself.
         out.truncate(start);
@@ -143,8 +175,14 @@ pub fn decode_page(bytes: &[u8], h: &Header, page: usize, out: &mut Trades) -> R
     done
 }
 
-fn append_page(bytes: &[u8], h: &Header, page: &Page, start: usize, out: &mut Trades) -> Result<()> {
-    let mut scratch = Scratch::default();
+fn append_page(
+    bytes: &[u8],
+    h: &Header,
+    page: &Page,
+    start: usize,
+    out: &mut Trades,
+    scratch: &mut Scratch,
+) -> Result<()> {
     let (n, c) = (page.n, &page.chunks);
     let mut core = zone(bytes, page.core.clone(), page.core_sum)?;
     scratch.append(next(&mut core, c[0]), c[0], n, &mut out.ts)?;
@@ -216,8 +254,9 @@ pub fn check_block(bytes: &[u8], out: &mut Trades) -> Result<Header> {
         return Err(corrupt("another length than the header says"));
     }
     let start = out.len();
+    let mut scratch = Scratch::default();
     for page in 0..header.pages.len() {
-        if let Err(error) = decode_page(bytes, &header, page, out) {
+        if let Err(error) = decode_page_with(bytes, &header, page, out, &mut scratch) {
             out.truncate(start);
             return Err(error);
         }

@@ -1,7 +1,7 @@
 //! How a scan of `market.trades_scan` is planned: which conditions it takes, what it may cost, what it hands to the executor.
 
 use super::quals::{self, Op};
-use super::{COLUMNS, Column, length, nth, scan};
+use super::{COLUMNS, Column, group, length, nth, scan};
 use crate::v1;
 use pgrx::pg_sys::{self, Datum, FunctionCallInfo, List, Node, Oid};
 use pgrx::prelude::*;
@@ -20,6 +20,7 @@ pub unsafe extern "C-unwind" fn trades_wrapper(_fc: FunctionCallInfo) -> Datum {
     (*routine).GetForeignRelSize = Some(estimate);
     (*routine).GetForeignPaths = Some(paths);
     (*routine).GetForeignPlan = Some(plan);
+    (*routine).GetForeignUpperPaths = Some(group::paths);
     (*routine).BeginForeignScan = Some(scan::begin);
     (*routine).IterateForeignScan = Some(scan::iterate);
     (*routine).ReScanForeignScan = Some(scan::rescan);
@@ -39,7 +40,7 @@ unsafe extern "C-unwind" fn parallel_safe(
 }
 
 /// The elements of a list.
-unsafe fn elements<T>(list: *mut List) -> impl Iterator<Item = *mut T> {
+pub unsafe fn elements<T>(list: *mut List) -> impl Iterator<Item = *mut T> {
     (0..length(list)).map(move |i| nth(list, i))
 }
 
@@ -201,11 +202,14 @@ unsafe extern "C-unwind" fn plan(
     root: *mut pg_sys::PlannerInfo,
     rel: *mut pg_sys::RelOptInfo,
     _table: Oid,
-    _path: *mut pg_sys::ForeignPath,
+    path: *mut pg_sys::ForeignPath,
     targets: *mut List,
     clauses: *mut List,
     outer_plan: *mut pg_sys::Plan,
 ) -> *mut pg_sys::ForeignScan {
+    if (*rel).reloptkind == pg_sys::RelOptKind::RELOPT_UPPER_REL {
+        return group::plan(root, path, targets);
+    }
     let clauses = pg_sys::extract_actual_clauses(clauses, false);
     let mut values: *mut List = std::ptr::null_mut();
     // Columns used, then column and operator of each value: all that `scan` needs to know.

@@ -65,7 +65,10 @@ unsafe fn is(node: *mut Node, tag: pg_sys::NodeTag) -> bool {
 }
 
 /// The column a node names, through the cast of a varchar to text.
-unsafe fn column(node: *mut Node, relation: pg_sys::Index) -> Option<Column> {
+///
+/// # Safety
+/// The node is an expression or null.
+pub unsafe fn column(node: *mut Node, relation: pg_sys::Index) -> Option<Column> {
     let mut node = node;
     while is(node, pg_sys::NodeTag::T_RelabelType) {
         node = (*node.cast::<pg_sys::RelabelType>()).arg.cast();
@@ -163,6 +166,17 @@ pub struct Wanted {
     pub dates: (i32, i32),
     /// Instants, in PostgreSQL's microseconds.
     pub micros: (i64, i64),
+}
+
+impl Qual {
+    /// Whether a scan returns exactly what satisfies the condition, so that nobody need check it again.
+    pub fn is_exact(&self) -> bool {
+        match self.column {
+            Column::Symbol | Column::InstrumentId => true,
+            Column::TradeDate | Column::Ts => self.op != Op::In,
+            _ => false,
+        }
+    }
 }
 
 impl Wanted {

@@ -6,7 +6,7 @@ use crate::fmgr::{Bytes, text};
 use crate::query::live_rows;
 use crate::spi::{self, Arg, Conn, Mode};
 use crate::{plans, time};
-use market::block::{Header, decode_page};
+use market::block::{Core, Header, decode_keyed, decode_page};
 use market::{Calendar, LiveRows, Nanos, Trades, overlay};
 use pgrx::pg_sys::check_for_interrupts;
 use std::collections::{HashMap, HashSet};
@@ -102,6 +102,76 @@ impl Reader {
     }
 }
 
+/// A sorted page of trades of one instrument, as far as bars of any trades need it.
+#[derive(Clone, Copy)]
+pub struct Page<'p> {
+    /// Times, prices, sizes; no flags.
+    pub core: &'p Core,
+    /// Sequences.
+    pub seq: &'p [i64],
+    /// The first trade that is wanted.
+    pub from: usize,
+    /// Trades from this instant on are not wanted.
+    pub end: Nanos,
+}
+
+impl Reader {
+    /// The index of the next instrument, for `pages`.
+    pub fn next_source(&mut self) -> Option<usize> {
+        let source = self.next;
+        self.next += 1;
+        (source < self.sources.len()).then_some(source)
+    }
+
+    /// Calls `each` with the pages of an instrument in order, live rows merged.
+    pub fn pages(&mut self, source: usize, each: &mut dyn FnMut(&Page<'_>)) {
+        let Current { from, till, parts, live, .. } = open(&self.wanted, &self.sources, source);
+        let id = self.sources[source].id;
+        let (mut core, mut seq) = (Core::new(), Vec::new());
+        let (mut page, mut merged) = (Trades::new(), Trades::new());
+        let end = till.saturating_add(1);
+        let mut live_at = 0;
+        let mut give = |core: &Core, seq: &[i64]| {
+            let first = core.ts.partition_point(|&ts| ts < from);
+            each(&Page { core, seq, from: first, end });
+        };
+        let mut blocks = 0;
+        for part in parts {
+            blocks += 1;
+            payload_of(id, &part, &mut |bytes| {
+                let header = Header::parse(bytes).or_raise();
+                for index in header.pages_between(from, end) {
+                    check_for_interrupts!();
+                    let last = live.after(header.pages[index].last);
+                    if last > live_at {
+                        page.clear();
+                        merged.clear();
+                        decode_page(bytes, &header, index, &mut page).or_raise();
+                        overlay(&page, &live, live_at..last, &mut merged);
+                        live_at = last;
+                        set_keyed(&mut core, &mut seq, &merged);
+                    } else {
+                        decode_keyed(bytes, &header, index, &mut core, &mut seq).or_raise();
+                    }
+                    give(&core, &seq);
+                }
+            });
+        }
+        merged.clear();
+        live.visible(live_at..live.len(), &mut merged);
+        set_keyed(&mut core, &mut seq, &merged);
+        give(&core, &seq);
+        self.blocks += blocks;
+    }
+}
+
+fn set_keyed(core: &mut Core, seq: &mut Vec<i64>, trades: &Trades) {
+    core.set(trades, 0..trades.len());
+    core.flags.clear();
+    seq.clear();
+    seq.extend_from_slice(&trades.seq);
+}
+
 fn find(c: &Conn, wanted: &Wanted, sources: &mut Vec<Source>) {
     let mut seen: HashMap<String, Calendar> = HashMap::new();
     let mut add = |v: &[pgrx::pg_sys::Datum], _: &[bool]| {
@@ -184,10 +254,8 @@ fn open(wanted: &Wanted, sources: &[Source], source: usize) -> Current {
     Current { source, from, till, parts: parts.into_iter(), live, live_at: 0, live_done: false }
 }
 
-/// Decodes the wanted pages of a part and puts the live rows up to its end over them.
-fn read_part(id: i32, part: &Part, current: &mut Current, out: &mut Trades) {
-    let mut page = Trades::new();
-    let mut last = None;
+/// Calls `each` with a part's block.
+fn payload_of(id: i32, part: &Part, each: &mut dyn FnMut(&[u8])) {
     spi::connect(|c| {
         c.run(
             Mode::SameSnapshot,
@@ -197,14 +265,23 @@ fn read_part(id: i32, part: &Part, current: &mut Current, out: &mut Trades) {
             &mut |v, _| {
                 // SAFETY: payload is a bytea, NOT NULL, alive until the closure returns.
                 let bytes = unsafe { Bytes::whole(v[0]) };
-                let header = Header::parse(bytes.get()).or_raise();
-                for index in header.pages_between(current.from, current.till.saturating_add(1)) {
-                    check_for_interrupts!();
-                    decode_page(bytes.get(), &header, index, &mut page).or_raise();
-                }
-                last = Some(header.last);
+                each(bytes.get());
             },
         );
+    });
+}
+
+/// Decodes the wanted pages of a part and puts the live rows up to its end over them.
+fn read_part(id: i32, part: &Part, current: &mut Current, out: &mut Trades) {
+    let mut page = Trades::new();
+    let mut last = None;
+    payload_of(id, part, &mut |bytes| {
+        let header = Header::parse(bytes).or_raise();
+        for index in header.pages_between(current.from, current.till.saturating_add(1)) {
+            check_for_interrupts!();
+            decode_page(bytes, &header, index, &mut page).or_raise();
+        }
+        last = Some(header.last);
     });
     let Some(last) = last else { return };
     let end = current.live.after(last);

@@ -1,5 +1,7 @@
 //! Runs a scan of `market.trades_scan`: batches of trades from the reader, a row at a time to the executor.
 
+use super::bars::{Bars, Bucket};
+use super::group::{GROUPS, Output};
 use super::quals::{Op, Wanted};
 use super::reader::Reader;
 use super::{COLUMNS, Column, length, nth, nth_int};
@@ -20,6 +22,8 @@ struct Bound {
 
 struct Scan {
     columns: i32,
+    /// The grouping that the scan does itself, if it was handed one.
+    grouping: Option<Grouping>,
     bounds: Vec<Bound>,
     /// Made at the first row, and again when a parameter changes.
     reader: Option<Reader>,
@@ -32,11 +36,21 @@ struct Scan {
     blocks: u64,
 }
 
+/// A grouping in the plan.
+struct Grouping {
+    outputs: Vec<Output>,
+    /// Timeframe, calendar, segments of `session_bucket`, where the plan has them.
+    bucket: [Option<*mut pg_sys::ExprState>; 3],
+    /// Made with the reader.
+    bars: Option<Bars>,
+}
+
 /// Where the current trades are: their instrument and the session of the last one.
 struct Place {
     source: Option<usize>,
     instrument_id: i32,
     symbol: Datum,
+    calendar_id: Datum,
     calendar: Option<Calendar>,
     from: Nanos,
     till: Nanos,
@@ -51,6 +65,7 @@ impl Place {
             source: None,
             instrument_id: 0,
             symbol: Datum::from(0usize),
+            calendar_id: Datum::from(0usize),
             calendar: None,
             from: 0,
             till: 0,
@@ -84,11 +99,25 @@ pub unsafe extern "C-unwind" fn begin(node: *mut ForeignScanState, _flags: i32) 
     let private = (*plan).fdw_private;
     let number = |i: i32| nth_int(private, i);
     let states = pg_sys::ExecInitExprList((*plan).fdw_exprs, node.cast());
-    let bounds = (0..length(states))
+    let grouped = number(0) == GROUPS;
+    let (first, conditions) = if grouped { (2, number(1)) } else { (1, length(states)) };
+    let grouping = grouped.then(|| {
+        let at = first + 2 * conditions;
+        let mut next = conditions;
+        let bucket = [0, 1, 2].map(|i| {
+            (number(at) & 1 << i != 0).then(|| {
+                next += 1;
+                nth(states, next - 1)
+            })
+        });
+        let outputs = (at + 1..length(private)).filter_map(|i| Output::from_number(number(i))).collect();
+        Grouping { outputs, bucket, bars: None }
+    });
+    let bounds = (0..conditions)
         .filter_map(|i| {
             Some(Bound {
-                column: Column::from_number(number(1 + 2 * i))?,
-                op: Op::from_number(number(2 + 2 * i))?,
+                column: Column::from_number(number(first + 2 * i))?,
+                op: Op::from_number(number(first + 1 + 2 * i))?,
                 value: nth(states, i),
                 value_type: pg_sys::exprType(nth((*plan).fdw_exprs, i)),
             })
@@ -100,6 +129,7 @@ pub unsafe extern "C-unwind" fn begin(node: *mut ForeignScanState, _flags: i32) 
     pg_sys::MemoryContextSwitchTo(old);
     let state = Scan {
         columns: number(0),
+        grouping,
         bounds,
         reader: None,
         batch: Trades::new(),
@@ -132,6 +162,9 @@ pub unsafe extern "C-unwind" fn iterate(node: *mut ForeignScanState) -> *mut Tup
     let slot = (*node).ss.ss_ScanTupleSlot;
     // The executor clears the slot before; an empty one is the end.
     let Some(scan) = scan(node) else { return slot };
+    if scan.grouping.is_some() {
+        return scan.next_group(node, slot);
+    }
     if scan.at >= scan.batch.len() && !scan.next_batch(node) {
         clear(slot);
         return slot;
@@ -153,6 +186,9 @@ unsafe fn clear(slot: *mut TupleTableSlot) {
 
 impl Scan {
     fn reset(&mut self) {
+        if let Some(grouping) = &mut self.grouping {
+            grouping.bars = None;
+        }
         self.blocks += self.reader.take().map_or(0, |reader| reader.blocks);
         self.batch = Trades::new();
         self.at = 0;
@@ -162,18 +198,54 @@ impl Scan {
     /// The conditions with their values.
     unsafe fn wanted(&self, node: *mut ForeignScanState) -> Wanted {
         let mut wanted = Wanted::everything();
-        let context = (*node).ss.ps.ps_ExprContext;
         for bound in &self.bounds {
-            let Some(evaluate) = (*bound.value).evalfunc else { continue };
-            let mut is_null = false;
-            // A C function that may raise: only pgrx's boundary turns that into something Rust survives.
-            let value = pg_sys::ffi::pg_guard_ffi_boundary(|| evaluate(bound.value, context, &mut is_null));
-            match is_null {
-                true => wanted.exclude_all(),
-                false => wanted.narrow(bound.column, bound.op, value, bound.value_type),
+            match Self::value(node, bound.value) {
+                None => wanted.exclude_all(),
+                Some(value) => wanted.narrow(bound.column, bound.op, value, bound.value_type),
             }
         }
         wanted
+    }
+
+    /// The value of an expression.
+    unsafe fn value(node: *mut ForeignScanState, expression: *mut pg_sys::ExprState) -> Option<Datum> {
+        let context = (*node).ss.ps.ps_ExprContext;
+        let evaluate = (*expression).evalfunc?;
+        let mut is_null = false;
+        // A C function that may raise: only pgrx's boundary turns that into something Rust survives.
+        let value = pg_sys::ffi::pg_guard_ffi_boundary(|| evaluate(expression, context, &mut is_null));
+        (!is_null).then_some(value)
+    }
+
+    /// The next group, in a slot.
+    unsafe fn next_group(&mut self, node: *mut ForeignScanState, slot: *mut TupleTableSlot) -> *mut TupleTableSlot {
+        if self.reader.is_none() {
+            self.reader = Some(Reader::new(self.wanted(node)));
+        }
+        let (Some(reader), Some(grouping)) = (&mut self.reader, &mut self.grouping) else { return slot };
+        let desc = (*slot).tts_tupleDescriptor;
+        let bars = match &mut grouping.bars {
+            Some(bars) => bars,
+            None => {
+                let values = grouping.bucket.map(|expression| expression.and_then(|e| Self::value(node, e)));
+                let own = grouping.bucket[1].is_none();
+                let bucket = if grouping.outputs.contains(&Output::Bucket) { Bucket::new(own, values) } else { None };
+                let old = pg_sys::MemoryContextSwitchTo(self.context);
+                let bars = Bars::new(grouping.outputs.clone(), bucket, desc);
+                pg_sys::MemoryContextSwitchTo(old);
+                grouping.bars.insert(bars)
+            }
+        };
+        let ready = bars.ready(reader, self.context);
+        clear(slot);
+        if !ready {
+            return slot;
+        }
+        let columns = grouping.outputs.len();
+        let values = std::slice::from_raw_parts_mut((*slot).tts_values, columns);
+        let nulls = std::slice::from_raw_parts_mut((*slot).tts_isnull, columns);
+        bars.row(reader, values, nulls);
+        pg_sys::ExecStoreVirtualTuple(slot)
     }
 
     unsafe fn next_batch(&mut self, node: *mut ForeignScanState) -> bool {
@@ -187,11 +259,13 @@ impl Scan {
             let source = &reader.sources[index];
             let old = pg_sys::MemoryContextSwitchTo(self.context);
             let symbol = varlena(source.symbol.as_bytes());
+            let calendar_id = varlena(source.calendar.id().as_bytes());
             pg_sys::MemoryContextSwitchTo(old);
             self.place = Place {
                 source: Some(index),
                 instrument_id: source.id,
                 symbol,
+                calendar_id,
                 calendar: Some(source.calendar.clone()),
                 ..Place::nowhere()
             };
@@ -222,6 +296,7 @@ impl Scan {
         put(Column::TradeId, optional(batch.trade_id[at], int8));
         put(Column::Symbol, Some(self.place.symbol));
         put(Column::InstrumentId, Some(Datum::from(self.place.instrument_id)));
+        put(Column::Calendar, Some(self.place.calendar_id));
         put(Column::Price, uses(Column::Price).then(|| float8(money::to_f64(batch.price[at]))));
         put(Column::Size, uses(Column::Size).then(|| float8(money::to_f64(batch.size[at]))));
         if uses(Column::TradeDate) || uses(Column::Segment) {
@@ -244,6 +319,9 @@ pub unsafe extern "C-unwind" fn explain(node: *mut ForeignScanState, state: *mut
     let narrowed = if narrowed.is_empty() { "nothing: every trade is read".into() } else { narrowed.join(", ") };
     if let Ok(narrowed) = std::ffi::CString::new(narrowed) {
         pg_sys::ExplainPropertyText(c"Narrowed by".as_ptr(), narrowed.as_ptr(), state);
+    }
+    if scan.grouping.is_some() {
+        pg_sys::ExplainPropertyText(c"Bars".as_ptr(), c"folded where trades are decoded".as_ptr(), state);
     }
     if (*state).analyze {
         let blocks = scan.blocks + scan.reader.as_ref().map_or(0, |reader| reader.blocks);
