@@ -3,10 +3,10 @@
 //! `cargo bench -p market --bench codec [-- DIR]`, where DIR holds `ticks.bin` and `sessions.csv` of the benchmark's generator
 //! (see bench/); without it, trades like those are made up. One core, processor time, best of five.
 
-use market::block::{Core, Header, PART, check_block, decode_core, encode};
+use market::block::{Core, Header, PART, check_block, decode_core, decode_keyed, encode};
 use market::{
-    Digest, MinuteFold, OhlcRequest, Segment, Segments, Session, SessionBar, SessionFold, Span, Timeframe, Trade,
-    TradeDate, Trades, decode_minutes, encode_minutes,
+    BarBuilder, Digest, MinuteFold, OhlcRequest, Segment, Segments, Session, SessionBar, SessionFold, Span, Timeframe,
+    Trade, TradeDate, Trades, decode_minutes, encode_minutes, merge,
 };
 use std::error::Error;
 use std::path::Path;
@@ -202,6 +202,60 @@ fn main() -> Result<(), Box<dyn Error>> {
     });
     assert_eq!(whole?, digest.finish(), "digest of what was decoded");
     println!("check and digest{:6.2} ns a trade (all columns)", per_trade(time));
+
+    let micros = |ts: i64| ts.div_euclid(1000);
+    let (time, one_by_one) = best(|| -> market::Result<Vec<BarBuilder>> {
+        days.iter()
+            .map(|day| {
+                let mut bar = BarBuilder::new();
+                for t in day.trades.iter() {
+                    bar.push(Some(t.price), Some(t.size), micros(t.ts), t.seq)?;
+                }
+                Ok(bar)
+            })
+            .collect()
+    });
+    let one_by_one = one_by_one?;
+    println!("push            {:6.2} ns a trade into the state of ohlc()", per_trade(time));
+    let (time, by_page) = best(|| -> market::Result<Vec<BarBuilder>> {
+        let (mut core, mut seq) = (Core::new(), Vec::new());
+        days.iter()
+            .zip(&blocks)
+            .map(|(_, blocks)| {
+                let mut bar = BarBuilder::new();
+                for block in blocks {
+                    let header = Header::parse(block)?;
+                    for page in 0..header.pages.len() {
+                        decode_keyed(block, &header, page, &mut core, &mut seq)?;
+                        let mut at = 0;
+                        while at < core.len() {
+                            let minute = core.ts[at] - core.ts[at].rem_euclid(MINUTE);
+                            at = bar.push_page(&core, &seq, at, minute + MINUTE, micros)?;
+                        }
+                    }
+                }
+                Ok(bar)
+            })
+            .collect()
+    });
+    assert!(by_page? == one_by_one, "the state of a page and of its trades");
+    println!("decode and push {:6.2} ns a trade, a page at a time", per_trade(time));
+
+    let (time, merged) = best(|| {
+        days.iter()
+            .map(|day| {
+                let (mut sealed, mut late) = (Trades::new(), Trades::new());
+                for (i, t) in day.trades.iter().enumerate() {
+                    if i % 40 == 7 { late.push(t) } else { sealed.push(t) }
+                }
+                let mut out = Trades::new();
+                assert_eq!(merge(&sealed, &late, &mut out).added, late.len());
+                out.len()
+            })
+            .sum::<usize>()
+    });
+    assert_eq!(merged, n, "late trades merged over sealed ones");
+    println!("split and merge {:6.2} ns a trade, one of 40 late", per_trade(time));
     println!(
         "bytes a trade   {:6.3}: trades {:.3}, minute bars {:.3}",
         (bytes + minute_bytes) as f64 / n as f64,

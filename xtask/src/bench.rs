@@ -41,6 +41,16 @@ pub struct Options {
     /// Show goals, never fail on them
     #[arg(long)]
     no_goals: bool,
+    /// Ask only: leave out what writes (small batches, late trades, a running session)
+    #[arg(long)]
+    no_writes: bool,
+    /// The libraries and programs of the everyday build instead of those with full optimisation; the extension and what it is
+    /// made of are optimised in both
+    #[arg(long)]
+    dev: bool,
+    /// How far behind a goal fails the run
+    #[arg(long, default_value_t = 1.25)]
+    margin: f64,
     /// Write the run to bench/runs/
     #[arg(long)]
     record: bool,
@@ -68,12 +78,17 @@ pub fn run(options: &Options) -> Result<ExitCode> {
     let peers =
         options.peers.clone().unwrap_or(if options.quick { "duckdb" } else { "duckdb,polars,clickhouse" }.into());
 
-    step("build with optimisation");
-    let mut build = cargo();
-    build.args(["build", "--release", "-p", "bellwether", "-p", "ingest"]);
-    build.args(features());
-    check(&mut build, "the build failed")?;
-    let release = workspace::programs()?.with_file_name("release");
+    let release = if options.dev {
+        pg::build()?;
+        workspace::programs()?
+    } else {
+        step("build with optimisation");
+        let mut build = cargo();
+        build.args(["build", "--release", "-p", "bellwether", "-p", "ingest"]);
+        build.args(features());
+        check(&mut build, "the build failed")?;
+        workspace::programs()?.with_file_name("release")
+    };
     let python = python()?;
 
     step("start a private PostgreSQL of its own");
@@ -135,12 +150,17 @@ fn measure(
     let mut run = Command::new(python);
     run.arg(bench.join("run.py")).args(["--db", &server.url(DATABASE), "--rounds", &rounds.to_string()]);
     run.arg("--data").arg(&data).args(["--peers", peers]).arg("--json").arg(&json).current_dir(&bench);
+    run.args(["--margin", &options.margin.to_string()]);
     if options.no_goals || options.quick {
         run.arg("--no-goals");
     }
+    if !options.no_writes {
+        run.arg("--writes");
+    }
     let status = run.status().context("cannot run run.py")?;
     if let Some(run) = fs::read_to_string(&json).ok().and_then(|text| serde_json::from_str::<Value>(&text).ok()) {
-        let record = record(trades, options.seed, rounds, &loads, bytes, run, server, python)?;
+        let mut record = record(trades, options.seed, rounds, &loads, bytes, run, server, python)?;
+        record["profile"] = if options.dev { "dev" } else { "release" }.into();
         let path = match options.record {
             true => bench.join("runs").join(format!("{}-{trades}.json", today()?)),
             false => data.join("record.json"),
