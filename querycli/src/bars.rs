@@ -552,14 +552,55 @@ async fn close_before(
     if from >= first {
         return Ok(None);
     }
+    let (_, dropped) = states(db, instrument.id, from, first.plus(-1)).await?;
+    // Sessions of which session bars alone are left lie before those that have more.
+    let bare = dropped.minutes.last().copied();
+    let kept = bare.map_or(from, |day| day.plus(1));
     let days = OhlcRequest::new(Timeframe::Days(1), request.segments);
-    let before = Box::pin(bars_of(db, instrument, &days, from, first.plus(-1))).await?;
-    let Some(day) = before.bars.iter().rev().find(|bar| bar.bar.priced > 0) else { return Ok(None) };
+    let before = match kept < first {
+        true => Box::pin(bars_of(db, instrument, &days, kept, first.plus(-1))).await?,
+        false => Bars::default(),
+    };
+    let Some(day) = before.bars.iter().rev().find(|bar| bar.bar.priced > 0) else {
+        return match bare {
+            Some(bare) => last_summary_close(db, instrument, request.segments, from, bare).await,
+            None => Ok(None),
+        };
+    };
+    let suffices = |session: Session<'_>| request.minutes_suffice(&session);
+    if dropped.trades.contains(&day.trade_date) && !instrument.calendar.session(day.trade_date)?.is_some_and(suffices) {
+        return Ok(Some(day.bar.close));
+    }
     // the close of the last bar of this width, which a day's need not be: some trades close a bar only if they open it
     let request = OhlcRequest { day: request.day, ..OhlcRequest::new(request.timeframe, request.segments) };
     let (from, till) = request.dates(instrument.calendar, day.trade_date, day.trade_date)?;
     let last = Box::pin(bars_of(db, instrument, &request, from, till)).await?;
     Ok(last_close(&last.bars))
+}
+
+/// The last close of session bars, where retention left nothing else to make one of.
+async fn last_summary_close(
+    db: &Arc<Db>,
+    instrument: &Instrument,
+    segments: Segments,
+    first: TradeDate,
+    last: TradeDate,
+) -> Result<Option<i64>> {
+    let names: Vec<&str> = Segment::ALL.into_iter().filter(|s| segments.contains(*s)).map(|s| s.name()).collect();
+    let sql = format!(
+        "SELECT close FROM market.session_bars WHERE instrument_id = {} AND trade_date BETWEEN {} AND {} AND segment = ANY ({}::text[])
+           AND close IS NOT NULL ORDER BY trade_date DESC, opens_at DESC LIMIT 1",
+        instrument.id,
+        date(first),
+        date(last),
+        literal(&format!("{{{}}}", names.join(",")))
+    );
+    let mut stream = db.copy(&sql).await?;
+    let mut found = None;
+    while let Some(f) = stream.next().await? {
+        found = f.f64(0)?.map(money::price_from_f64).transpose()?;
+    }
+    Ok(found)
 }
 
 fn last_close(bars: &[SessionBar]) -> Option<i64> {

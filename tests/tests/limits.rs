@@ -137,7 +137,7 @@ async fn a_long_read_needs_no_more_memory_than_a_short_one() -> Result<()> {
         let (short, long) = (peak(&client, &pid, &of(&late)).await?, peak(&client, &pid, &of(&from)).await?);
         println!("{what}: ten sessions {} kB, {} sessions {} kB", short / 1024, days.len(), long / 1024);
         // a function's result stays in memory up to 64 MB, then goes to disk; all else is a page, whatever is read
-        let most = if what == "trades_between" { 80 << 20 } else { 32 << 20 };
+        let most = if what == "trades_between" { 80 << 20 } else { 12 << 20 };
         ensure!(long < most, "{what}: {short} bytes for ten sessions, {long} for {}", days.len());
     }
     Ok(())

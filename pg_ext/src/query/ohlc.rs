@@ -343,10 +343,21 @@ fn close_before(c: &Conn, asked: &Asked, source: Source) -> Option<i64> {
     if from >= *first {
         return None;
     }
+    let (_, dropped) = states(c, instrument, from, first.plus(-1));
+    // sessions of which session bars alone are left, before those that have more
+    let bare = dropped.minutes.iter().max().copied();
+    let kept = bare.map_or(from, |date| date.plus(1));
     let ask = |request, first, last| Asked { instrument: instrument.clone(), request, first, last };
-    let days = ask(OhlcRequest::new(Timeframe::Days(1), request.segments), from, first.plus(-1));
-    let (before, _) = collect(c, &days, source);
-    let date = before.iter().rev().find(|b| b.bar.priced > 0)?.trade_date;
+    let days = ask(OhlcRequest::new(Timeframe::Days(1), request.segments), kept, first.plus(-1));
+    let (before, _) = if kept < *first { collect(c, &days, source) } else { Default::default() };
+    let Some(day) = before.iter().rev().find(|b| b.bar.priced > 0) else {
+        return summary::last_close(c, instrument, request.segments, from, bare?);
+    };
+    let date = day.trade_date;
+    let suffices = |session: Session<'_>| request.minutes_suffice(&session);
+    if dropped.trades.contains(&date) && !instrument.calendar.session(date).or_raise().is_some_and(suffices) {
+        return Some(day.bar.close);
+    }
     // the close of the last bar of this width, which a day's need not be: some trades close a bar only if they open it
     let request = OhlcRequest { day: request.day, ..OhlcRequest::new(request.timeframe, request.segments) };
     let (from, till) = request.dates(&instrument.calendar, date, date).or_raise();

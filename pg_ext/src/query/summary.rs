@@ -2,14 +2,16 @@
 
 use super::batch::Asked;
 use super::state::State;
+use crate::error::OrRaise;
 use crate::fmgr::{Bytes, float8_of};
+use crate::instrument::Instrument;
 use crate::spi::{Arg, Conn, Mode};
 use crate::{numeric, plans, time};
 use market::{Bar, Segment, Segments, TradeDate, money};
 use pgrx::pg_sys;
 use std::collections::HashMap;
 
-plans!(SUMMARIES);
+plans!(SUMMARIES, LAST_CLOSE);
 
 /// The bar of one segment of a session.
 pub struct Row {
@@ -43,6 +45,27 @@ pub struct Summaries {
 /// their bars alone nobody can tell which trade was last.
 pub fn answer_for(segments: Segments) -> bool {
     !segments.contains(Segment::Off) || segments == Segments::only(Segment::Off)
+}
+
+/// The last close of session bars, where retention left nothing else to make one of.
+pub fn last_close(c: &Conn, of: &Instrument, segments: Segments, first: TradeDate, last: TradeDate) -> Option<i64> {
+    let names: Vec<&str> = Segment::ALL.into_iter().filter(|s| segments.contains(*s)).map(Segment::name).collect();
+    let mut found = None;
+    c.run_planned_once(
+        Mode::SameSnapshot,
+        &LAST_CLOSE,
+        c"SELECT close FROM market.session_bars WHERE instrument_id = $1 AND trade_date BETWEEN $2 AND $3
+            AND segment = ANY (pg_catalog.string_to_array($4, ',')) AND close IS NOT NULL
+          ORDER BY trade_date DESC, opens_at DESC LIMIT 1",
+        &[
+            Arg::int4(of.id),
+            Arg::date(time::pg_days(first)),
+            Arg::date(time::pg_days(last)),
+            Arg::text(&names.join(",")),
+        ],
+        &mut |v, _| found = Some(money::price_from_f64(float8_of(v[0])).or_raise()),
+    );
+    found
 }
 
 impl Summaries {
