@@ -2,22 +2,29 @@
 //!
 //! Pure: no I/O, no clock, no async, no globals but the calendars shipped with the crate.
 
+pub mod activity;
 pub mod bar;
 pub mod block;
 pub mod bucket;
+pub mod by_session;
 pub mod calendar;
 pub mod correction;
 pub mod digest;
 pub mod eligibility;
 pub mod error;
+pub mod flow;
 mod fold;
 pub mod instrument;
+pub mod levels;
 pub mod minute;
 pub mod money;
 pub mod nearest;
 pub mod ohlc;
+pub mod print;
 pub mod products;
+pub mod profile;
 pub mod session;
+pub mod stat;
 pub mod symbol;
 pub mod time;
 pub mod timeframe;
