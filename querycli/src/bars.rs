@@ -71,24 +71,6 @@ impl Ask {
             }
             Some(other) => return Err(invalid(format!("invalid clock \"{other}\""), "use event")),
         }
-        let is_date = |at: usize| -> Result<bool> {
-            Ok(match args.value(at)? {
-                Some(value) => {
-                    let text = value.try_as_str().flatten();
-                    value.data_type() == DataType::Date32 || text.is_some_and(|text| TradeDate::parse(text).is_ok())
-                }
-                None => false,
-            })
-        };
-        let when = if is_date(2)? && is_date(3)? {
-            When::Dates(args.date(2, "first date")?, args.date(3, "last date")?)
-        } else {
-            let instant = |at, name: &str| -> Result<Nanos> {
-                args.instant(at)?
-                    .ok_or_else(|| invalid(format!("session_ohlc: {name} is NULL"), "name a first and a last date"))
-            };
-            When::Instants(instant(2, "first")?, instant(3, "last")?)
-        };
         Ok(Ask {
             symbols,
             many,
@@ -96,7 +78,7 @@ impl Ask {
             segments: args.text(4)?.map(|text| Segments::parse(&text)).transpose()?,
             fill: args.text(5)?.map_or(Ok(Fill::None), |text| Fill::parse(&text))?,
             day: args.text(8)?.map_or(Ok(Day::Trade), |text| Day::parse(&text))?,
-            when: when.check()?,
+            when: args.when(2)?,
         })
     }
 
@@ -155,14 +137,15 @@ fn schema(many: bool) -> SchemaRef {
 
 /// Whether a session's bars are final.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum State {
+pub enum State {
     Provisional,
     Final,
     Revised(i32),
 }
 
 impl State {
-    fn worst(self, other: State) -> State {
+    /// The less certain of two.
+    pub fn worst(self, other: State) -> State {
         match (self, other) {
             (State::Provisional, _) | (_, State::Provisional) => State::Provisional,
             (State::Revised(a), State::Revised(b)) => State::Revised(a.max(b)),
@@ -171,7 +154,8 @@ impl State {
         }
     }
 
-    fn text(self) -> String {
+    /// As the output says it.
+    pub fn text(self) -> String {
         match self {
             State::Provisional => "provisional".to_owned(),
             State::Final => "final".to_owned(),
@@ -498,15 +482,18 @@ async fn from_trades(
 
 /// What retention left of sessions.
 #[derive(Default)]
-struct Dropped {
+pub struct Dropped {
     /// Sessions without their trades.
-    trades: BTreeSet<TradeDate>,
+    pub trades: BTreeSet<TradeDate>,
     /// Of these, sessions without their minute bars.
-    minutes: BTreeSet<TradeDate>,
+    pub minutes: BTreeSet<TradeDate>,
 }
 
 /// The states of the sealed sessions; what is not there is provisional. And what retention dropped.
-async fn states(
+///
+/// # Errors
+/// What the server says.
+pub async fn states(
     db: &Arc<Db>,
     instrument: i32,
     first: TradeDate,
@@ -649,7 +636,7 @@ fn session_bars(trades: &Trades, session: &Session<'_>, request: &OhlcRequest) -
     bars
 }
 
-fn calendar_of(market: &Market, symbol: &str, near: TradeDate) -> Result<&'static Calendar> {
+pub fn calendar_of(market: &Market, symbol: &str, near: TradeDate) -> Result<&'static Calendar> {
     if let Some(name) = &market.calendar {
         return market.calendars.find(name);
     }

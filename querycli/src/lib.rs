@@ -14,6 +14,7 @@ mod lazy;
 pub mod render;
 mod rewrite;
 mod scalar;
+mod session;
 mod sessions;
 mod tables;
 
@@ -82,6 +83,7 @@ impl Session {
         }
         sessions::register(&context, &calendars);
         bars::register(&context, &market);
+        session::register(&context, &market);
         files::register(&context, &market, &options.files).await?;
         Ok(Session { context, market })
     }

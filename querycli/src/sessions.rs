@@ -11,7 +11,7 @@ use datafusion::catalog::{MemTable, TableFunctionArgs, TableFunctionImpl, TableP
 use datafusion::common::{Result, ScalarValue};
 use datafusion::execution::context::SessionContext;
 use datafusion::logical_expr::Expr;
-use market::{Calendar, Nanos, Segment, Segments, TradeDate};
+use market::{Calendar, Nanos, Segment, Segments, TradeDate, When};
 use std::sync::Arc;
 
 /// The arguments of a table function, in declared order.
@@ -79,6 +79,41 @@ impl<'a> Arguments<'a> {
             Ok(ScalarValue::TimestampNanosecond(Some(ts), _)) => Ok(Some(ts)),
             _ => Err(self.wrong(at, "a timestamp such as 2025-11-28 14:30:00+00")),
         }
+    }
+
+    /// A number.
+    pub fn number(&self, at: usize) -> Result<Option<f64>> {
+        let Some(value) = self.value(at)? else { return Ok(None) };
+        match value.cast_to(&DataType::Float64) {
+            Ok(ScalarValue::Float64(Some(number))) => Ok(Some(number)),
+            _ => Err(self.wrong(at, "a number")),
+        }
+    }
+
+    /// A boolean.
+    pub fn boolean(&self, at: usize) -> Result<Option<bool>> {
+        let Some(value) = self.value(at)? else { return Ok(None) };
+        match value.cast_to(&DataType::Boolean) {
+            Ok(ScalarValue::Boolean(Some(value))) => Ok(Some(value)),
+            _ => Err(self.wrong(at, "true or false")),
+        }
+    }
+
+    /// A range whose ends are the arguments `at` and `at + 1`: two dates are trade dates, other ends instants.
+    pub fn when(&self, at: usize) -> Result<When> {
+        let is_date = |at: usize| -> Result<bool> {
+            Ok(self.value(at)?.is_some_and(|value| {
+                let text = value.try_as_str().flatten();
+                value.data_type() == DataType::Date32 || text.is_some_and(|text| TradeDate::parse(text).is_ok())
+            }))
+        };
+        let when = if is_date(at)? && is_date(at + 1)? {
+            When::Dates(self.date(at, "first date")?, self.date(at + 1, "last date")?)
+        } else {
+            let instant = |at, name: &str| self.instant(at)?.ok_or_else(|| self.missing(name));
+            When::Instants(instant(at, "first date")?, instant(at + 1, "last date")?)
+        };
+        when.check().map_err(external)
     }
 
     fn wrong(&self, at: usize, wanted: &str) -> datafusion::common::DataFusionError {

@@ -13,10 +13,13 @@ ALTER TABLE market.live_trades ENABLE ROW LEVEL SECURITY;
 ALTER TABLE market.trade_blocks ENABLE ROW LEVEL SECURITY;
 ALTER TABLE market.bar_blocks ENABLE ROW LEVEL SECURITY;
 ALTER TABLE market.session_bars ENABLE ROW LEVEL SECURITY;
+ALTER TABLE market.session_stats ENABLE ROW LEVEL SECURITY;
 CREATE POLICY only_spy ON market.live_trades TO market_reader USING (instrument_id = market.instrument_id('SPY'));
 CREATE POLICY only_spy ON market.trade_blocks TO market_reader USING (instrument_id = market.instrument_id('SPY'));
 CREATE POLICY only_spy ON market.bar_blocks TO market_reader USING (instrument_id = market.instrument_id('SPY'));
 CREATE POLICY only_spy ON market.session_bars TO market_reader USING (instrument_id = market.instrument_id('SPY'));
+CREATE POLICY only_spy ON market.session_stats TO market_reader USING (instrument_id = market.instrument_id('SPY'));
+SELECT market.put_stats(s, date '2025-11-26', 'official_close', 100) FROM (VALUES ('SPY'), ('QQQ')) AS v(s);
 
 DO $$
 BEGIN
@@ -30,6 +33,17 @@ BEGIN
     END IF;
     IF (SELECT count(*) FROM market.session_ohlc('QQQ', '1d', date '2025-11-28', date '2025-11-28')) <> (CASE turn WHEN 1 THEN 1 ELSE 0 END) THEN
       RAISE EXCEPTION 'turn %: session_ohlc sees past the policy', turn;
+    END IF;
+    IF (SELECT count(*) FROM market.session_levels('QQQ', date '2025-11-28') WHERE value IS NOT NULL) <> (CASE turn WHEN 1 THEN 11 ELSE 0 END) THEN
+      RAISE EXCEPTION 'turn %: session_levels sees past the policy: %', turn,
+        (SELECT array_agg(level || ' ' || value) FROM market.session_levels('QQQ', date '2025-11-28') WHERE value IS NOT NULL);
+    END IF;
+    IF (EXISTS (SELECT FROM market.session_profile('QQQ', date '2025-11-28', bin => 1)))::int4
+       + (EXISTS (SELECT FROM market.session_flow('QQQ', '1d', date '2025-11-28', date '2025-11-28')))::int4
+       + (EXISTS (SELECT FROM market.activity_ohlc('QQQ', 'ticks', 1000, date '2025-11-28', date '2025-11-28')))::int4
+       + (EXISTS (SELECT FROM market.session_stat('QQQ', date '2025-11-26', date '2025-11-26')))::int4
+       <> (CASE turn WHEN 1 THEN 4 ELSE 0 END) THEN
+      RAISE EXCEPTION 'turn %: a function beside session_ohlc sees past the policy', turn;
     END IF;
     IF turn = 1 THEN
       SET LOCAL ROLE market_reader;

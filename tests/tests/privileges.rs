@@ -37,6 +37,11 @@ async fn readers_read_everything_and_write_nothing() -> Result<()> {
         "SELECT * FROM market.trades WHERE symbol = 'SPY' ORDER BY ts, ns, seq, sub",
         "SELECT * FROM market.trades_between('SPY', '2025-11-20', '2025-12-01')",
         "SELECT * FROM market.verify_bars('SPY', '2025-11-26', '2025-11-28')",
+        "SELECT * FROM market.session_levels('SPY', '2025-11-28')",
+        "SELECT * FROM market.session_profile('SPY', '2025-11-28', bin => 100)",
+        "SELECT * FROM market.session_flow('SPY', '5m', '2025-11-26', '2025-11-28')",
+        "SELECT * FROM market.activity_ohlc('SPY', 'ticks', 10, '2025-11-26', '2025-11-28')",
+        "SELECT * FROM market.session_stat('SPY', '2025-11-26', '2025-11-28')",
         "SELECT market.instrument_id('SPY')",
         "SELECT count(*) FROM market.sealed_parts",
         "SELECT * FROM market.sessions('XNYS', '2025-11-26', '2025-11-28')",
@@ -61,6 +66,8 @@ async fn readers_read_everything_and_write_nothing() -> Result<()> {
         "SELECT market.correct_trade('SPY', '2025-11-26 15:00+00', 1, 1, 1)",
         "SELECT market.add_instrument('QQQ', calendar => 'XNYS')",
         "SELECT market.ensure_partitions('2030-01-01')",
+        "SELECT market.put_stats('SPY', '2025-11-26', 'settlement', 1)",
+        "INSERT INTO market.session_stats (instrument_id, trade_date, kind, value, source) VALUES (1, '2025-11-26', 'settlement', 1, 'me')",
         "INSERT INTO market.trade_corrections (instrument_id, ts, seq, action) VALUES (1, now(), 1, 'bust')",
     ] {
         assert_eq!(state(reader.simple_query(sql).await)?, "42501", "{sql}");
@@ -95,6 +102,7 @@ async fn writers_write_without_being_superuser() -> Result<()> {
              SELECT market.seal('SPY', '2025-11-26');
              SELECT market.bust_trade('SPY', '2025-11-26 15:00+00', 4711);
              SELECT market.seal('SPY', '2025-11-26');
+             SELECT market.put_stats('SPY', '2025-11-26', 'official_close', 1.5);
              SELECT market.add_instrument('QQQ', calendar => 'XNYS')",
         )
         .await
@@ -150,6 +158,12 @@ async fn a_hidden_instrument_is_hidden_from_every_function() -> Result<()> {
         "SELECT * FROM market.session_ohlc(ARRAY['QQQ', 'SPY'], '5m', '2025-11-26', '2025-11-26')",
         "SELECT * FROM market.trades_between('SPY', '2025-11-20', '2025-12-01')",
         "SELECT * FROM market.verify_bars('SPY', '2025-11-26', '2025-11-28')",
+        "SELECT * FROM market.session_levels('SPY', '2025-11-28')",
+        "SELECT * FROM market.session_profile('SPY', '2025-11-28', bin => 100)",
+        "SELECT * FROM market.session_flow('SPY', '5m', '2025-11-26', '2025-11-28')",
+        "SELECT * FROM market.activity_ohlc('SPY', 'ticks', 10, '2025-11-26', '2025-11-28')",
+        "SELECT * FROM market.session_stat('SPY', '2025-11-26', '2025-11-28')",
+        "SELECT market.put_stats('SPY', '2025-11-26', 'settlement', 1)",
         "SELECT market.instrument_id('SPY')",
         "SELECT market.seal('SPY', '2025-11-28')",
         "SELECT market.put_trades(1, '')",

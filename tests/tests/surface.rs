@@ -36,7 +36,8 @@ async fn readers_are_stable_and_parallel_safe() -> Result<()> {
         "SELECT p.oid::regprocedure::text FROM pg_proc p
          WHERE p.pronamespace = 'market'::regnamespace
            AND p.proname IN ('sessions', 'session_of', 'trade_date', 'segment', 'is_open', 'is_session', 'next_session',
-                             'next_open', 'next_close', 'session_bucket', 'session_ohlc')
+                             'next_open', 'next_close', 'session_bucket', 'session_ohlc', 'activity_ohlc', 'session_flow',
+                             'session_levels', 'session_profile', 'session_stat')
            AND (p.provolatile = 'v' OR p.proparallel <> 's') ORDER BY 1",
     )
     .await?;

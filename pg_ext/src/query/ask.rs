@@ -28,10 +28,32 @@ pub enum Ends {
     Texts,
 }
 
+impl Ends {
+    /// The range whose ends are the arguments `at` and `at + 1`, neither of them NULL.
+    ///
+    /// # Safety
+    /// `fc` is the call of a function whose arguments there are declared so.
+    pub unsafe fn when(self, fc: FunctionCallInfo, at: usize) -> When {
+        let (a, z) = (arg(fc, at).value(), arg(fc, at + 1).value());
+        let when = match self {
+            Ends::Dates => When::Dates(time::trade_date(a as i32), time::trade_date(z as i32)),
+            Ends::Instants => When::Instants(time::nanos_clamped(a as i64), time::nanos_clamped(z as i64)),
+            Ends::Texts => {
+                let (a, z) = (arg_text(fc, at), arg_text(fc, at + 1));
+                match (TradeDate::parse(&a), TradeDate::parse(&z)) {
+                    (Ok(first), Ok(last)) => When::Dates(first, last),
+                    _ => When::Instants(instant_of(&a), instant_of(&z)),
+                }
+            }
+        };
+        when.check().or_raise()
+    }
+}
+
 /// A literal as an instant, as PostgreSQL reads it.
 fn instant_of(literal: &str) -> Nanos {
     let Ok(literal) = std::ffi::CString::new(literal) else {
-        crate::store::invalid("session_ohlc: a date has a zero byte in it", "use dates such as 2025-11-28 or instants")
+        crate::store::invalid("a date has a zero byte in it", "use dates such as 2025-11-28 or instants")
     };
     // SAFETY: timestamptz_in takes a C string, an oid and a modifier, and returns by value.
     let micros = unsafe {
@@ -76,24 +98,12 @@ impl Ask {
             Some("recv") => unsupported("clock => 'recv'", "leave it out: bars are by event time"),
             Some(other) => crate::store::invalid(&format!("invalid clock \"{other}\""), "use event"),
         }
-        let (a, z) = (arg(fc, 2).value(), arg(fc, 3).value());
-        let when = match ends {
-            Ends::Dates => When::Dates(time::trade_date(a as i32), time::trade_date(z as i32)),
-            Ends::Instants => When::Instants(time::nanos_clamped(a as i64), time::nanos_clamped(z as i64)),
-            Ends::Texts => {
-                let (a, z) = (arg_text(fc, 2), arg_text(fc, 3));
-                match (TradeDate::parse(&a), TradeDate::parse(&z)) {
-                    (Ok(first), Ok(last)) => When::Dates(first, last),
-                    _ => When::Instants(instant_of(&a), instant_of(&z)),
-                }
-            }
-        };
         Ask {
             timeframe: Timeframe::parse(&arg_text(fc, 1)).or_raise(),
             segments: optional(4).map(|s| Segments::parse(&s).or_raise()),
             fill: optional(5).map_or(Fill::None, |f| Fill::parse(&f).or_raise()),
             day: optional(8).map_or(Day::Trade, |day| Day::parse(&day).or_raise()),
-            when: when.check().or_raise(),
+            when: ends.when(fc, 2),
         }
     }
 

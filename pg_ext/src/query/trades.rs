@@ -5,7 +5,7 @@ use crate::fmgr::{Rows, arg, arg_text, float8, int8, null, varlena};
 use crate::instrument::{self, Instrument};
 use crate::spi::{self, Conn};
 use crate::{time, v1};
-use market::{Filing, NONE_I64, Nanos, Segment, Session, Trade, TradeDate, Trades, money};
+use market::{Filing, LiveRows, NONE_I64, Nanos, Segment, Session, Trade, TradeDate, Trades, money};
 use pgrx::pg_sys::{Datum, FunctionCallInfo};
 use pgrx::prelude::*;
 
@@ -15,11 +15,22 @@ v1!(trades_between => pg_finfo_trades_between);
 ///
 /// Only blocks and pages that reach into the range are fetched.
 pub fn read_trades(c: &Conn, instrument: &Instrument, from: Nanos, till: Nanos, each: &mut dyn FnMut(&Trades)) {
-    if from >= till {
-        return;
+    if from < till {
+        let rows = read::live_rows(c, instrument.id, from, till);
+        read_trades_under(c, instrument, &rows, from, till, each);
     }
-    let rows = read::live_rows(c, instrument.id, from, till);
-    let mut overlay = Overlay::new(&rows, 0..rows.len());
+}
+
+/// As [`read_trades`], where the live rows of the range are read already.
+pub fn read_trades_under(
+    c: &Conn,
+    instrument: &Instrument,
+    rows: &LiveRows,
+    from: Nanos,
+    till: Nanos,
+    each: &mut dyn FnMut(&Trades),
+) {
+    let mut overlay = Overlay::new(rows, 0..rows.len());
     let calendar = &instrument.calendar;
     let (first, last) = (calendar.filing(from).trade_date, calendar.filing(till.saturating_sub(1)).trade_date);
     let mut page = Trades::new();

@@ -1,0 +1,183 @@
+//! Sessions of an instrument one after the other, with their trades as readers see them.
+
+use crate::bars::{State, calendar_of, states};
+use crate::db::{Blocks, Db, Instrument, Overlay, date, live_rows};
+use crate::error::{Error, Result};
+use crate::files;
+use crate::tables::Market;
+use market::block::{self, Header};
+use market::by_session::BySession;
+use market::{Calendar, MinuteBar, Session, Symbol, TradeDate, Trades, decode_minutes};
+use std::collections::HashMap;
+use std::sync::Arc;
+
+/// What a question is about: an instrument of the database, or of a file.
+pub struct Subject {
+    /// Its symbol.
+    pub symbol: String,
+    /// Its calendar.
+    pub calendar: &'static Calendar,
+    source: Source,
+}
+
+enum Source {
+    Db(Arc<Db>, Instrument),
+    File(Trades),
+}
+
+/// What is done with sessions: see [`market::by_session::Each`].
+pub type Each<'e> = &'e mut (dyn FnMut(&Session<'static>, Option<&Trades>) -> market::Result<()> + Send);
+
+/// What is known of the sessions of a walk.
+#[derive(Default)]
+pub struct Walked(HashMap<TradeDate, State>);
+
+impl Walked {
+    /// The state of what is made of these trade dates, as the output says it; sessions without trades do not count.
+    pub fn state(&self, first: TradeDate, last: TradeDate) -> String {
+        let days = (first.0..=last.0).filter_map(|day| self.0.get(&TradeDate(day)).copied());
+        days.reduce(State::worst).unwrap_or(State::Provisional).text()
+    }
+
+    /// Adds what is known of other sessions.
+    pub fn and(mut self, other: Walked) -> Walked {
+        self.0.extend(other.0);
+        self
+    }
+}
+
+impl Subject {
+    /// By any name the extension understands; `ESZ5` is of the year nearest to `near`.
+    ///
+    /// # Errors
+    /// An unknown symbol; neither a database nor a file with trades.
+    pub async fn find(market: &Market, function: &str, symbol: &str, near: TradeDate) -> Result<Subject> {
+        if let Some(db) = &market.db {
+            let instrument = Instrument::find(db, symbol, near).await?;
+            let (symbol, calendar) = (instrument.symbol.clone(), instrument.calendar);
+            return Ok(Subject { symbol, calendar, source: Source::Db(Arc::clone(db), instrument) });
+        }
+        let Some(table) = market.file_trades() else {
+            return Err(Error::question(
+                format!("{function}: there are no trades"),
+                "name a database with --db, or a file with the columns ts, price and size",
+            ));
+        };
+        let calendar = calendar_of(market, symbol, near)?;
+        let trades = files::trades(&market.context, table, symbol).await?;
+        Ok(Subject { symbol: symbol.to_owned(), calendar, source: Source::File(trades) })
+    }
+
+    /// The tick size on a day, where it is known.
+    ///
+    /// # Errors
+    /// What the server says.
+    pub async fn tick_size(&self, day: TradeDate) -> Result<Option<f64>> {
+        let Source::Db(db, instrument) = &self.source else {
+            let root = Symbol::parse(&self.symbol, day).ok().and_then(|symbol| symbol.root().map(str::to_owned));
+            let product = market::product(root.as_deref().unwrap_or(&self.symbol));
+            return Ok(product.map(|product| product.terms(day).tick_size));
+        };
+        let sql = format!(
+            "SELECT tick_size::float8 FROM market.instrument_terms
+             WHERE instrument_id = {} AND from_date <= {} AND tick_size IS NOT NULL ORDER BY from_date DESC LIMIT 1",
+            instrument.id,
+            date(day)
+        );
+        let row = db.leader().await.query_opt(&sql, &[]).await?;
+        Ok(row.map(|row| row.get(0)))
+    }
+
+    /// The database and the instrument's number there.
+    pub fn stored(&self) -> Option<(&Arc<Db>, i32)> {
+        match &self.source {
+            Source::Db(db, instrument) => Some((db, instrument.id)),
+            Source::File(_) => None,
+        }
+    }
+
+    /// Hands the trades of the sessions `first..=last` to `each`.
+    ///
+    /// # Errors
+    /// Where retention dropped them, unless `minutes` takes the minute bars of such sessions; what the server says.
+    pub async fn walk(
+        &self,
+        (first, last): (TradeDate, TradeDate),
+        what: &str,
+        each: Each<'_>,
+        minutes: Option<&mut Vec<MinuteBar>>,
+    ) -> Result<Walked> {
+        let sessions: Vec<Session<'static>> = self.calendar.sessions(first, last)?.collect();
+        let (Some(head), Some(tail)) = (sessions.first(), sessions.last()) else { return Ok(Walked::default()) };
+        let (from, till) = (head.from, tail.till);
+        match &self.source {
+            Source::File(trades) => {
+                let lies = |s: &&Session<'_>| trades.lower_bound(s.from) < trades.lower_bound(s.till);
+                // A file does not change.
+                let states = sessions.iter().filter(lies).map(|s| (s.trade_date, State::Final)).collect();
+                let mut sessions = BySession::new(sessions);
+                sessions
+                    .push(&trades.slice(trades.lower_bound(from)..trades.lower_bound(till)), &mut |s, t| each(s, t))?;
+                sessions.finish(&mut |s, t| each(s, t))?;
+                Ok(Walked(states))
+            }
+            Source::Db(db, instrument) => {
+                let (mut states, dropped) = states(db, instrument.id, first, last).await?;
+                match (dropped.trades.first(), minutes) {
+                    (None, _) => {}
+                    (Some(_), Some(minutes)) if dropped.minutes.is_empty() => {
+                        *minutes = stored_minutes(db, instrument.id, first, last).await?;
+                        return Ok(Walked(states));
+                    }
+                    (Some(oldest), _) => {
+                        let symbol = &self.symbol;
+                        return Err(Error::question(
+                            format!(
+                                "{what} of {symbol} is made of trades, and retention dropped those of {} sessions asked for, the first {oldest}",
+                                dropped.trades.len()
+                            ),
+                            "ask for later sessions; market.session_bars tells which have their trades",
+                        ));
+                    }
+                }
+                let rows = Arc::new(live_rows(db, instrument.id, from, till).await?);
+                let lies = |s: &&Session<'_>| rows.trades.lower_bound(s.from) < rows.trades.lower_bound(s.till);
+                states.extend(sessions.iter().filter(lies).map(|s| (s.trade_date, State::Provisional)));
+                let mut sessions = BySession::new(sessions);
+                let mut overlay = Overlay::new(Arc::clone(&rows), 0..rows.len());
+                let mut blocks = Blocks::open(db, instrument.id, first, last, "").await?;
+                let mut trades = Trades::new();
+                while let Some((_, bytes)) = blocks.next().await? {
+                    let header = Header::parse(&bytes)?;
+                    for (at, page) in header.pages.iter().enumerate() {
+                        if overlay.hits(page.last) {
+                            sessions.push(overlay.merge(&bytes, &header, at)?, &mut |s, t| each(s, t))?;
+                        } else {
+                            trades.clear();
+                            block::decode_page(&bytes, &header, at, &mut trades)?;
+                            sessions.push(&trades, &mut |s, t| each(s, t))?;
+                        }
+                    }
+                }
+                sessions.push(overlay.rest(), &mut |s, t| each(s, t))?;
+                sessions.finish(&mut |s, t| each(s, t))?;
+                Ok(Walked(states))
+            }
+        }
+    }
+}
+
+/// The minute bars of sealed sessions, which outlive their trades.
+async fn stored_minutes(db: &Arc<Db>, instrument: i32, first: TradeDate, last: TradeDate) -> Result<Vec<MinuteBar>> {
+    let sql = format!(
+        "SELECT payload FROM market.bar_blocks WHERE instrument_id = {instrument} AND trade_date BETWEEN {} AND {} ORDER BY trade_date",
+        date(first),
+        date(last)
+    );
+    let mut stream = db.copy(&sql).await?;
+    let mut minutes = Vec::new();
+    while let Some(f) = stream.next().await? {
+        decode_minutes(f.bytes(0).map_or(&[][..], |bytes| &bytes[..]), &mut minutes)?;
+    }
+    Ok(minutes)
+}
