@@ -2,6 +2,7 @@
 
 use crate::error::causes;
 use crate::feed::{Name, Reject};
+use crate::load::Stat;
 use crate::{Error, Result};
 use market::{Calendar, Symbol, TradeDate};
 use std::collections::HashMap;
@@ -288,6 +289,33 @@ impl Db {
             .await
             .map_err(|e| Error::database(doing(), &e))?;
         Ok(Put { added: row.get(0), known: row.get(1), conflicts: row.get(2) })
+    }
+
+    /// Notes what venues published; returns how much of it was new.
+    ///
+    /// # Errors
+    /// Whatever the server refuses.
+    pub async fn put_stats(&self, stats: &[Stat]) -> Result<u64> {
+        let instant = chrono::DateTime::from_timestamp_nanos;
+        let symbols: Vec<&str> = stats.iter().map(|s| s.symbol.as_str()).collect();
+        let dates: Vec<chrono::NaiveDate> = stats.iter().map(|s| s.trade_date.date()).collect();
+        let kinds: Vec<&str> = stats.iter().map(|s| s.published.kind.name()).collect();
+        let values: Vec<i64> = stats.iter().map(|s| s.published.value).collect();
+        let published: Vec<_> = stats.iter().map(|s| instant(s.published.ts)).collect();
+        let known: Vec<_> = stats.iter().map(|s| instant(s.published.received.unwrap_or(s.published.ts))).collect();
+        let status: Vec<Option<&str>> = stats.iter().map(|s| s.published.status).collect();
+        let row = self
+            .client
+            .query_one(
+                "SELECT count(*) FILTER (WHERE n.new) FROM (
+                   SELECT market.put_stats(s.symbol, s.trade_date, s.kind, s.value * 1e-9, s.ts, s.known_at, s.status, 'databento') AS new
+                   FROM unnest($1::text[], $2::date[], $3::text[], $4::int8[], $5::timestamptz[], $6::timestamptz[], $7::text[])
+                     WITH ORDINALITY AS s (symbol, trade_date, kind, value, ts, known_at, status, nr) ORDER BY s.nr) AS n",
+                &[&symbols, &dates, &kinds, &values, &published, &known, &status],
+            )
+            .await
+            .map_err(|e| Error::database("storing statistics", &e))?;
+        Ok(row.get::<_, i64>(0).unsigned_abs())
     }
 
     /// Keeps refused lines. Loading a file again does not keep them twice.

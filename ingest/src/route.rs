@@ -165,22 +165,29 @@ impl Router {
         self.held
     }
 
+    /// The instrument of a name at a date.
+    ///
+    /// # Errors
+    /// A name without an instrument.
+    pub fn instrument(&mut self, name: u32, near: TradeDate, resolve: &mut dyn Resolve) -> Result<Arc<Instrument>> {
+        let stream = &mut self.streams[name as usize];
+        let symbol = market::Symbol::parse(&stream.name.symbol, near)?.to_string();
+        if let Some(known) = stream.instrument.as_ref().filter(|_| stream.symbol == symbol) {
+            return Ok(Arc::clone(known));
+        }
+        let found = resolve.resolve(&stream.name, near)?;
+        stream.instrument = Some(Arc::clone(&found));
+        stream.symbol = symbol;
+        *self.instruments.entry(found.id).or_default() |= found.created;
+        Ok(found)
+    }
+
     /// The stream's trades are in another session from now on, perhaps of another instrument: `ESZ5` is another contract
     /// ten years on.
     fn turn(&mut self, name: usize, ts: i64, resolve: &mut dyn Resolve) -> Result<()> {
-        let stream = &mut self.streams[name];
         let near = TradeDate(ts.div_euclid(market::time::DAY) as i32);
-        let symbol = market::Symbol::parse(&stream.name.symbol, near)?.to_string();
-        let instrument = match &stream.instrument {
-            Some(known) if stream.symbol == symbol => Arc::clone(known),
-            _ => {
-                let found = resolve.resolve(&stream.name, near)?;
-                stream.instrument = Some(Arc::clone(&found));
-                stream.symbol = symbol;
-                *self.instruments.entry(found.id).or_default() |= found.created;
-                found
-            }
-        };
+        let instrument = self.instrument(name as u32, near, resolve)?;
+        let stream = &mut self.streams[name];
         let filing = instrument.calendar.filing(ts);
         (stream.from, stream.till) = (filing.from, filing.till);
         let key = (instrument.id, filing.trade_date);

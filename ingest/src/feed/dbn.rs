@@ -4,6 +4,7 @@
 //! crate's decoder takes a file cut inside a record for a complete one, and a trade is 48 bytes at fixed places, the
 //! same in all three versions.
 
+use super::statistics::{Published, statistic};
 use super::{Batch, Broken, Feed, Names, Ordinal, Reject};
 use market::money::ONE;
 use market::trade::{NONE_I64, Trade, flags};
@@ -20,6 +21,7 @@ mod rtype {
     pub const MBP_1: u8 = 0x01;
     pub const MBO: u8 = 0xa0;
     pub const SYMBOL_MAPPING: u8 = 0x16;
+    pub const STATISTICS: u8 = 0x18;
 }
 
 /// From when until when (ns, half-open) an instrument id means a name.
@@ -77,10 +79,10 @@ impl<'r> Dbn<'r> {
             .map_err(|e| Broken::new(format!("has corrupt metadata: {e}")))?;
         use dbn::Schema;
         if let Some(schema) = metadata.schema
-            && !matches!(schema, Schema::Trades | Schema::Mbo | Schema::Tbbo | Schema::Mbp1)
+            && !matches!(schema, Schema::Trades | Schema::Mbo | Schema::Tbbo | Schema::Mbp1 | Schema::Statistics)
         {
             return Err(Broken::new(format!(
-                "has the schema {schema}, which holds no trades; download the schema trades (mbo, tbbo and mbp-1 are read too)"
+                "has the schema {schema}, which holds no trades; download the schema trades (mbo, tbbo and mbp-1 are read too, and statistics)"
             )));
         }
         let only = match symbol {
@@ -168,15 +170,28 @@ impl<'r> Dbn<'r> {
         // Databento's index time is the time of receipt, which the mappings go by.
         let index = if recv == UNDEF_TIME { event } else { recv };
         let size = i64::from(u32_at(size_at)) * ONE;
-        let instrument = self.instruments.entry(id).or_default();
-        let name = match self.only {
-            Some(name) => name,
-            None => instrument.name(index).ok_or_else(|| {
-                format!("instrument id {id} has no symbol in the file's metadata; say --symbol for all its trades")
-            })?,
-        };
-        let sub = instrument.ordinal.of(ts, seq);
+        let name = self.name(id, index)?;
+        let sub = self.instruments.entry(id).or_default().ordinal.of(ts, seq);
         Ok(Some((name, Trade { ts, seq, sub, price, size, flags: side, cond, ts_recv, trade_id: NONE_I64 })))
+    }
+
+    /// The name of an instrument id at an instant.
+    fn name(&mut self, id: u32, index: u64) -> Result<u32, String> {
+        if let Some(name) = self.only {
+            return Ok(name);
+        }
+        self.instruments.entry(id).or_default().name(index).ok_or_else(|| {
+            format!("instrument id {id} has no symbol in the file's metadata; say --symbol for all its trades")
+        })
+    }
+
+    /// A statistics record, if it is of a kind that is kept.
+    fn statistic(&mut self, length: usize) -> Result<Option<(u32, Published)>, String> {
+        let Some(found) = statistic(&self.record[..length])? else { return Ok(None) };
+        let r = &self.record;
+        let id = u32::from_le_bytes([r[4], r[5], r[6], r[7]]);
+        let index = found.received.unwrap_or(found.ts).unsigned_abs();
+        Ok(Some((self.name(id, index)?, found)))
     }
 
     /// A symbol mapping record of a live capture: what the id means from now on.
@@ -212,6 +227,11 @@ impl Feed for Dbn<'_> {
             let Some(length) = self.next_record()? else { return Ok(false) };
             let result = if self.record[1] == rtype::SYMBOL_MAPPING && self.only.is_none() {
                 self.mapping(length, names).map(|()| None)
+            } else if self.record[1] == rtype::STATISTICS {
+                self.statistic(length).map(|found| {
+                    batch.stats.extend(found);
+                    None
+                })
             } else {
                 self.trade(length)
             };

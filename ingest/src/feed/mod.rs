@@ -7,6 +7,7 @@ pub mod format;
 pub mod kraken;
 pub mod lean;
 pub mod parquet;
+pub mod statistics;
 
 use crate::lines::{Line, Lines};
 use market::trade::Trades;
@@ -86,6 +87,8 @@ pub struct Batch {
     pub names: Vec<u32>,
     /// The trades.
     pub trades: Trades,
+    /// What the source says beside trades, with the index into [`Names`].
+    pub stats: Vec<(u32, statistics::Published)>,
     /// Lines that are none.
     pub rejects: Vec<Reject>,
 }
@@ -96,7 +99,7 @@ impl Batch {
 
     /// Whether a feed should hand the batch over.
     pub fn is_full(&self) -> bool {
-        self.names.len() >= Batch::FULL || self.rejects.len() >= 1024
+        self.names.len().max(self.stats.len()) >= Batch::FULL || self.rejects.len() >= 1024
     }
 
     /// Adds a trade of the name.

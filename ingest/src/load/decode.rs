@@ -81,7 +81,7 @@ pub(super) fn read_feed(
     loop {
         let mut batch = Box::<Batch>::default();
         let result = feed.fill(&mut batch, names);
-        any |= !batch.names.is_empty();
+        any |= !batch.names.is_empty() || !batch.stats.is_empty();
         if !any && batch.rejects.len() >= ANOTHER_FORMAT {
             let first = &batch.rejects[0];
             return Err(Broken::at(

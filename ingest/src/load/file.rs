@@ -2,6 +2,7 @@
 
 use super::Summary;
 use super::decode::Event;
+use super::stats::Stats;
 use super::summary::thousands;
 use super::write::Work;
 use crate::db::{Db, Instrument, Local, Resolve};
@@ -9,6 +10,7 @@ use crate::feed::{Name, Reject};
 use crate::route::{Job, Router};
 use crate::{Error, Result};
 use indicatif::ProgressBar;
+use market::TradeDate;
 use std::cell::RefCell;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -20,6 +22,7 @@ pub(super) struct Filing {
     /// What a dry run does about instruments that are not there: pretends.
     pub(super) fallback: Option<Local>,
     pub(super) letters: Letters,
+    pub(super) stats: Stats,
     pub(super) router: Router,
     pub(super) max_rejects: u64,
     pub(super) summary: Summary,
@@ -63,6 +66,12 @@ impl Filing {
                     self.summary.rejects += batch.rejects.len() as u64;
                     self.letters.add(&label, std::mem::take(&mut batch.rejects))?;
                     self.router.file(&batch, &mut both, &mut send)?;
+                    self.summary.stats += batch.stats.len() as u64;
+                    for (name, published) in std::mem::take(&mut batch.stats) {
+                        let near = published.of.unwrap_or(TradeDate(published.ts.div_euclid(market::time::DAY) as i32));
+                        let instrument = self.router.instrument(name, near, &mut both)?;
+                        self.stats.add(&instrument, published)?;
+                    }
                     self.bar.set_position(self.bytes.load(Ordering::Relaxed));
                     self.bar.set_message(format!("{} trades", thousands(self.summary.read)));
                     if self.summary.rejects > self.max_rejects {
@@ -79,6 +88,8 @@ impl Filing {
         }
         self.router.finish_all(&mut send)?;
         self.letters.flush()?;
+        self.stats.flush()?;
+        self.summary.new_stats = self.stats.new;
         (self.summary.instruments, self.summary.created) = self.router.instruments();
         self.bar.finish_and_clear();
         Ok((self.summary, self.letters))
@@ -92,7 +103,7 @@ struct Both {
 }
 
 impl Resolve for Both {
-    fn resolve(&mut self, name: &Name, near: market::TradeDate) -> Result<Arc<Instrument>> {
+    fn resolve(&mut self, name: &Name, near: TradeDate) -> Result<Arc<Instrument>> {
         match (self.first.resolve(name, near), &mut self.second) {
             (Err(Error::Symbol(_)), Some(second)) => {
                 let made = second.resolve(name, near)?;

@@ -10,9 +10,11 @@
 
 mod decode;
 mod file;
+mod stats;
 mod summary;
 mod write;
 
+pub use stats::Stat;
 pub use summary::Summary;
 
 use crate::db::{Create, Creating, Local, Place, Remote};
@@ -23,6 +25,7 @@ use crate::{Error, Result};
 use decode::{Event, decode_files, read_feed};
 use file::{Filing, Letters};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use stats::Stats;
 use std::collections::HashMap;
 use std::io::IsTerminal;
 use std::path::PathBuf;
@@ -151,6 +154,12 @@ async fn pipeline(
             None => Box::new(Local::new(options.creating.clone())),
         },
         fallback: options.dry_run.then(|| Local::new(options.creating.clone())),
+        stats: Stats {
+            runtime: tokio::runtime::Handle::current(),
+            db: control.clone().filter(|_| !options.dry_run),
+            waiting: vec![],
+            new: 0,
+        },
         letters: Letters {
             runtime: tokio::runtime::Handle::current(),
             db: control.filter(|_| !options.dry_run),

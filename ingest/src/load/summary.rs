@@ -17,6 +17,10 @@ pub struct Summary {
     pub conflicts: u64,
     /// Lines that are no trades; they are in `dead_letters`.
     pub rejects: u64,
+    /// Statistics read: settlements, open interest and the like.
+    pub stats: u64,
+    /// Statistics the database did not have.
+    pub new_stats: u64,
     /// Sessions written.
     pub sessions: u64,
     /// Instruments seen.
@@ -55,6 +59,10 @@ impl std::fmt::Display for Summary {
             row(f, "conflicts", thousands(self.conflicts))?;
         }
         row(f, "rejects", thousands(self.rejects))?;
+        if self.stats > 0 {
+            let new = format!("  ({} new)", thousands(self.new_stats));
+            row(f, "statistics", format!("{}{}", thousands(self.stats), if self.dry_run { "" } else { &new }))?;
+        }
         if !self.dry_run {
             row(f, "sessions", thousands(self.sessions))?;
         }
