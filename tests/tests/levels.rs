@@ -174,6 +174,39 @@ async fn the_volume_of_spy_is_the_vendors_by_price_by_side_and_by_activity() -> 
     Ok(())
 }
 
+/// Where retention dropped the trades, minute bars tell the same prices, at their minutes; what needs trades says so.
+#[tokio::test(flavor = "multi_thread")]
+async fn levels_outlive_the_trades() -> Result<()> {
+    let (database, client, id) = store::fresh("outlive", "XNYS").await?;
+    let calendar = Calendar::builtin("XNYS")?;
+    let mut chance = store::Chance::new(71);
+    for session in store::sessions(&calendar, "2025-11-26", "2025-11-28")? {
+        store::put(&client, id, &store::session_trades(&mut chance, &session, 300, true)).await?;
+    }
+    let levels = "SELECT level, value, date_trunc('minute', at) AS at, kind, state FROM market.session_levels('X', DATE '2025-11-28', segments => 'ETH')";
+    let querycli = |sql: &str| -> Result<String> {
+        let out = database.program("querycli", &["--format", "csv", "-c", sql])?.output()?;
+        Ok(String::from_utf8(out.stdout)? + &String::from_utf8(out.stderr)?)
+    };
+    let before = (store::texts(&client, levels).await?, querycli(levels)?);
+    assert_eq!((before.0.len(), before.1.lines().count()), (15, 16), "{before:?}");
+    client
+        .batch_execute("DELETE FROM market.trade_blocks; UPDATE market.session_bars SET trades_dropped_at = now()")
+        .await?;
+    assert_eq!((store::texts(&client, levels).await?, querycli(levels)?), before);
+    for call in [
+        "session_profile('X', DATE '2025-11-28')",
+        "session_flow('X', '1h', DATE '2025-11-28', DATE '2025-11-28')",
+        "activity_ohlc('X', 'ticks', 5, DATE '2025-11-26', DATE '2025-11-28')",
+    ] {
+        let sql = format!("SELECT * FROM market.{call}");
+        let error = client.query(&sql, &[]).await.err().context("made of trades")?;
+        assert_eq!(error.code().map(|code| code.code()), Some("55000"), "{call}");
+        assert!(querycli(&sql)?.contains("retention dropped"), "{call}");
+    }
+    Ok(())
+}
+
 /// A bar of several days: its first session, and what they come to if there is anything.
 type Long = (TradeDate, Option<Bar>);
 
