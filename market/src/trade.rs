@@ -370,6 +370,12 @@ pub struct LiveRows {
 }
 
 impl LiveRows {
+    /// Makes room for so many more rows.
+    pub fn reserve(&mut self, rows: usize) {
+        self.trades.reserve(rows);
+        self.ops.reserve(rows);
+    }
+
     /// Adds a row, in any order.
     pub fn push(&mut self, trade: Trade, op: Op) {
         self.trades.push(trade);

@@ -44,8 +44,11 @@ fn fetch(
     sql: &CStr,
     instrument: i32,
     (from, till): (Nanos, Nanos),
+    pages: u64,
 ) -> LiveRows {
     let mut rows = LiveRows::default();
+    // growing step by step would copy what is there again and again
+    rows.reserve(usize::try_from(pages.saturating_mul(ROWS_A_PAGE)).unwrap_or(MOST_RESERVED).min(MOST_RESERVED));
     let [a, z] = micros_range(from, till);
     let args = [Arg::int4(instrument), a, z];
     let mut each = |v: &[Datum], nulls: &[bool]| push_row(&mut rows, v, nulls);
@@ -60,6 +63,11 @@ thread_local! {
     static PLANNED_FOR_MANY: Cell<u64> = const { Cell::new(0) };
     static PLANNED_FOR_TAKING: Cell<u64> = const { Cell::new(0) };
 }
+
+/// A page holds about so many rows.
+const ROWS_A_PAGE: u64 = 80;
+/// Memory is reserved for at most so many rows; what is not used is never touched.
+const MOST_RESERVED: usize = 65_536;
 
 /// Pages in all slots of the ring. An empty ring needs no query, and planning one over its 24 slots takes a millisecond.
 fn live_pages(c: &Conn) -> u64 {
@@ -115,7 +123,7 @@ fn read_rows(c: &Conn, mode: Mode, instrument: i32, from: Nanos, till: Nanos) ->
     plan_for(c, pages, &LIVE, &PLANNED_FOR);
     let sql = c"SELECT ts, seq, price, size, instrument_id, ns, sub, flags, cond, ts_recv, trade_id, op, slot
                 FROM market.live_trades WHERE instrument_id = $1 AND ts >= $2 AND ts <= $3";
-    fetch(c, mode, &LIVE, sql, instrument, (from, till))
+    fetch(c, mode, &LIVE, sql, instrument, (from, till), pages)
 }
 
 /// Whether the ring has any row.
@@ -200,7 +208,7 @@ pub fn take_live(c: &Conn, instrument: i32, from: Nanos, till: Nanos) -> Taken {
                 RETURNING ts, seq, price, size, instrument_id, ns, sub, flags, cond, ts_recv, trade_id, op, slot";
     // planning over the ring's slots takes longer than taking a few rows
     plan_for(c, pages, &TAKE, &PLANNED_FOR_TAKING);
-    take_apart(fetch(c, Mode::Fresh, &TAKE, sql, instrument, (from, till)))
+    take_apart(fetch(c, Mode::Fresh, &TAKE, sql, instrument, (from, till), pages))
 }
 
 /// Where an identity is in sorted trades.
