@@ -85,8 +85,11 @@ async fn folding_changes_no_group() -> Result<()> {
                 "instrument_id = 1 AND ts >= '2025-11-26 15:00:00.000001+00' AND ts < '2025-11-26 20:59:59+00'",
                 "trade_date = '2025-11-28' AND ts <= '2025-11-28 18:00:00+00'",
                 "symbol = 'nobody'",
+                // the scan leaves out what is outside the bucket that is grouped by, and no other
+                "market.session_bucket('5m', ts, 'XNYS', 'ETH') IS NOT NULL",
             ] {
-                check(&client, keys, condition, true).await?;
+                let folded = !condition.ends_with("IS NOT NULL") || keys.contains(BUCKET);
+                check(&client, keys, condition, folded).await?;
             }
         }
         // what the scan cannot answer exactly is left to PostgreSQL

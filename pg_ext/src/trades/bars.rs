@@ -58,6 +58,8 @@ struct Group {
 pub struct Bars {
     outputs: Vec<Output>,
     bucket: Option<Bucket>,
+    /// Only trades in a bucket are wanted.
+    inside: bool,
     by_source: bool,
     by_date: bool,
     groups: Vec<Group>,
@@ -75,7 +77,7 @@ impl Bars {
     ///
     /// # Safety
     /// `desc` describes them; the current memory context lives as long as the scan.
-    pub unsafe fn new(outputs: Vec<Output>, bucket: Option<Bucket>, desc: pg_sys::TupleDesc) -> Bars {
+    pub unsafe fn new(outputs: Vec<Output>, bucket: Option<Bucket>, inside: bool, desc: pg_sys::TupleDesc) -> Bars {
         let has = |wanted: &[Output]| outputs.iter().any(|output| wanted.contains(output));
         let bar = outputs.iter().position(|output| *output == Output::Ohlc);
         let bar_type = match bar {
@@ -87,6 +89,7 @@ impl Bars {
             by_date: has(&[Output::TradeDate]),
             outputs,
             bucket,
+            inside,
             groups: Vec::new(),
             index: HashMap::new(),
             at: 0,
@@ -150,6 +153,11 @@ impl Bars {
             if let Some(cursor) = cursor.as_mut() {
                 key.bucket = cursor.bucket_at(ts).or_raise().map(|bucket| bucket.open);
                 till = till.min(cursor.stretch().1);
+            }
+            if self.inside && key.bucket.is_none() {
+                let till = till.max(ts + 1);
+                i += core.ts[i..].partition_point(|&ts| ts < till);
+                continue;
             }
             let bar = self.bar(key);
             i = bar.push_page(core, seq, i, till.max(ts + 1), time::micros_floor).or_raise();

@@ -50,7 +50,12 @@ struct Grouping {
     outputs: Vec<Output>,
     /// Timeframe, calendar (null: the trade's own), segments.
     bucket: Option<[*mut Node; 3]>,
+    /// Trades outside every bucket are not wanted: `session_bucket(...) IS NOT NULL`.
+    inside: bool,
 }
+
+/// Beside the bits of the bucket's arguments in a plan.
+pub const INSIDE: i32 = 1 << 3;
 
 unsafe fn is(node: *mut Node, tag: pg_sys::NodeTag) -> bool {
     !node.is_null() && (*node).type_ == tag
@@ -71,6 +76,16 @@ unsafe fn is_constant(node: *mut Node) -> bool {
     !pg_sys::contain_var_clause(node) && !pg_sys::contain_volatile_functions(node) && !pg_sys::contain_subplans(node)
 }
 
+/// The expression of `... IS NOT NULL`.
+unsafe fn not_null(clause: *mut Node) -> Option<*mut Node> {
+    if !is(clause, pg_sys::NodeTag::T_NullTest) {
+        return None;
+    }
+    let test = clause.cast::<pg_sys::NullTest>();
+    let plain = (*test).nulltesttype == pg_sys::NullTestType::IS_NOT_NULL && !(*test).argisrow;
+    plain.then(|| (*test).arg.cast())
+}
+
 impl Grouping {
     unsafe fn of(root: *mut pg_sys::PlannerInfo, input: *mut pg_sys::RelOptInfo) -> Option<Grouping> {
         let parse = (*root).parse;
@@ -82,11 +97,18 @@ impl Grouping {
         if !plain {
             return None;
         }
+        let mut inside = Vec::new();
         for info in elements::<pg_sys::RestrictInfo>((*input).baserestrictinfo) {
-            quals::of_clause(root, (*info).clause.cast(), (*input).relid).filter(quals::Qual::is_exact)?;
+            let clause = (*info).clause.cast::<Node>();
+            match quals::of_clause(root, clause, (*input).relid) {
+                Some(qual) if qual.is_exact() => {}
+                Some(_) => return None,
+                None => inside.push(not_null(clause)?),
+            }
         }
         let target = (*root).upper_targets[pg_sys::UpperRelationKind::UPPERREL_GROUP_AGG as usize];
-        let mut found = Grouping { tlist: std::ptr::null_mut(), outputs: Vec::new(), bucket: None };
+        let mut found =
+            Grouping { tlist: std::ptr::null_mut(), outputs: Vec::new(), bucket: None, inside: !inside.is_empty() };
         let (mut keys, mut rest) = (0, Vec::new());
         for (i, expr) in elements::<Node>((*target).exprs).enumerate() {
             let refs = (*target).sortgrouprefs;
@@ -102,6 +124,10 @@ impl Grouping {
         if keys != length((*parse).groupClause) {
             return None;
         }
+        // the only condition of its own is on the bucket that is grouped by
+        if !inside.iter().all(|bucket| found.has(*bucket, Output::Bucket)) {
+            return None;
+        }
         for expr in rest {
             let flags = pg_sys::PVC_INCLUDE_AGGREGATES | pg_sys::PVC_RECURSE_PLACEHOLDERS;
             for part in elements::<Node>(pg_sys::pull_var_clause(expr, flags as i32)) {
@@ -109,6 +135,12 @@ impl Grouping {
             }
         }
         Some(found)
+    }
+
+    /// Whether an expression is returned as this.
+    unsafe fn has(&self, expr: *mut Node, output: Output) -> bool {
+        let entry = pg_sys::tlist_member(expr.cast(), self.tlist);
+        !entry.is_null() && self.outputs.get((*entry).resno as usize - 1) == Some(&output)
     }
 
     unsafe fn add(&mut self, expr: *mut Node, output: Output) {
@@ -225,6 +257,8 @@ pub unsafe extern "C-unwind" fn paths(
     let mut private = pg_sys::lappend(std::ptr::null_mut(), grouping.tlist.cast());
     private = pg_sys::lappend(private, outputs.cast());
     private = pg_sys::lappend(private, bucket.cast());
+    let inside = pg_sys::lappend_int(std::ptr::null_mut(), if grouping.inside { INSIDE } else { 0 });
+    private = pg_sys::lappend(private, inside.cast());
     let target = (*root).upper_targets[pg_sys::UpperRelationKind::UPPERREL_GROUP_AGG as usize];
     let rows = ((*input).rows / TRADES_A_GROUP).max(1.0);
     let (startup, total) = (25.0, 25.0 + (*input).rows * PER_TRADE + rows * 0.01);
@@ -297,7 +331,7 @@ pub unsafe fn plan(
     numbers = pg_sys::lappend_int(numbers, length(values));
     numbers = pg_sys::list_concat(numbers, conditions);
     // the calendar that is the trade's own has no expression
-    let mut present = 0;
+    let mut present = super::nth_int(nth::<List>(private, 3), 0);
     for i in 0..length(bucket) {
         let argument: *mut Node = nth(bucket, i);
         if !argument.is_null() {

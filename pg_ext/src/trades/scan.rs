@@ -1,7 +1,7 @@
 //! Runs a scan of `market.trades_scan`: batches of trades from the reader, a row at a time to the executor.
 
 use super::bars::{Bars, Bucket};
-use super::group::{GROUPS, Output};
+use super::group::{GROUPS, INSIDE, Output};
 use super::quals::{Op, Wanted};
 use super::reader::Reader;
 use super::{COLUMNS, Column, length, nth, nth_int};
@@ -41,6 +41,8 @@ struct Grouping {
     outputs: Vec<Output>,
     /// Timeframe, calendar, segments of `session_bucket`, where the plan has them.
     bucket: [Option<*mut pg_sys::ExprState>; 3],
+    /// Only trades in a bucket are wanted.
+    inside: bool,
     /// Made with the reader.
     bars: Option<Bars>,
 }
@@ -111,7 +113,7 @@ pub unsafe extern "C-unwind" fn begin(node: *mut ForeignScanState, _flags: i32) 
             })
         });
         let outputs = (at + 1..length(private)).filter_map(|i| Output::from_number(number(i))).collect();
-        Grouping { outputs, bucket, bars: None }
+        Grouping { outputs, bucket, inside: number(at) & INSIDE != 0, bars: None }
     });
     let bounds = (0..conditions)
         .filter_map(|i| {
@@ -231,7 +233,7 @@ impl Scan {
                 let own = grouping.bucket[1].is_none();
                 let bucket = if grouping.outputs.contains(&Output::Bucket) { Bucket::new(own, values) } else { None };
                 let old = pg_sys::MemoryContextSwitchTo(self.context);
-                let bars = Bars::new(grouping.outputs.clone(), bucket, desc);
+                let bars = Bars::new(grouping.outputs.clone(), bucket, grouping.inside, desc);
                 pg_sys::MemoryContextSwitchTo(old);
                 grouping.bars.insert(bars)
             }
