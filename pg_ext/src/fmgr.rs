@@ -1,5 +1,6 @@
 //! fmgr glue: function manager version 1, arguments, varlena, and materialised result sets.
 
+use pgrx::guc::{GucContext, GucFlags, GucRegistry, GucSetting};
 use pgrx::pg_sys::{self, Datum, FunctionCallInfo};
 use pgrx::prelude::*;
 
@@ -275,6 +276,50 @@ const RESULT_KB: i32 = 64 << 10;
 
 const MOST_WASTED: u8 = 8;
 
+/// A result of so many rows is large.
+const LARGE: u64 = 1 << 16;
+
+static KEEP: GucSetting<i32> = GucSetting::<i32>::new(64 << 10);
+
+/// Defines the setting of results; called once, when the library is loaded.
+pub fn define_settings() {
+    GucRegistry::define_int_guc(
+        c"bellwether.keep_memory",
+        c"Memory that a backend keeps for its next large result instead of giving it back to the system, in kB; 0 gives it back.",
+        c"Getting it anew costs a fifth of a large result. It takes effect with the first result of 65,536 rows.",
+        &KEEP,
+        0,
+        1 << 20,
+        GucContext::Userset,
+        GucFlags::UNIT_KB,
+    );
+}
+
+/// Tells the C library to keep what a large result frees. Once a backend.
+fn keep_memory() {
+    thread_local!(static KEPT: std::cell::Cell<bool> = const { std::cell::Cell::new(false) });
+    let bytes = KEEP.get().saturating_mul(1024);
+    if bytes == 0 || KEPT.replace(true) {
+        return;
+    }
+    #[cfg(all(target_os = "linux", target_env = "gnu"))]
+    {
+        // malloc.h of glibc
+        const M_TRIM_THRESHOLD: std::ffi::c_int = -1;
+        const M_MMAP_THRESHOLD: std::ffi::c_int = -3;
+        // PostgreSQL's largest blocks of small pieces have 8 MB; what is larger still goes back at once.
+        const LARGEST: std::ffi::c_int = 16 << 20;
+        unsafe extern "C" {
+            fn mallopt(parameter: std::ffi::c_int, value: std::ffi::c_int) -> std::ffi::c_int;
+        }
+        // SAFETY: sets two numbers of the allocator, which every allocation of this process shares.
+        unsafe {
+            mallopt(M_MMAP_THRESHOLD, LARGEST);
+            mallopt(M_TRIM_THRESHOLD, bytes);
+        }
+    }
+}
+
 impl Rows {
     /// Begins the result of a set-returning function with `columns` columns.
     ///
@@ -360,6 +405,9 @@ impl Rows {
     fn count(&mut self) {
         self.rows += 1;
         if self.rows & 0x3fff == 0 {
+            if self.rows == LARGE {
+                keep_memory();
+            }
             pg_sys::check_for_interrupts!();
         }
     }

@@ -23,5 +23,6 @@ mod worker;
 #[pgrx::pg_guard]
 pub extern "C-unwind" fn _PG_init() {
     query::define_settings();
+    fmgr::define_settings();
     worker::init();
 }
