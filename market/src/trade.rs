@@ -447,6 +447,18 @@ impl LiveRows {
         }
     }
 
+    /// Takes the rows with `from <= ts < till` away; the rows must be settled.
+    pub fn forget(&mut self, from: Nanos, till: Nanos) {
+        let (first, last) = (self.trades.lower_bound(from), self.trades.lower_bound(till));
+        if first >= last {
+            return;
+        }
+        let mut kept = self.trades.slice(0..first);
+        kept.append_range(&self.trades, last..self.len());
+        self.trades = kept;
+        self.ops.drain(first..last);
+    }
+
     /// The first index whose identity is above `key`; the rows must be settled.
     pub fn after(&self, key: Key) -> usize {
         partition(0, self.len(), |i| self.trades.key(i) <= key)

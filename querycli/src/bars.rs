@@ -1,6 +1,7 @@
 //! `session_ohlc` and `trades_between`: bars and trades of the database, or of a file.
 
-use crate::db::{Blocks, Db, Instrument, Overlay, date, literal, live_rows};
+use crate::archive::{Columns, Pages};
+use crate::db::{Blocks, Db, Instrument, Minutes, Narrow, Overlay, Part, date, literal, live_rows, sealed_states};
 use crate::error::{Error, Result, external};
 use crate::files;
 use crate::lazy::LazyTable;
@@ -264,6 +265,16 @@ impl<'a> TradeFold<'a> {
         Ok(())
     }
 
+    /// An archived session: its trades are those that retention dropped, and rows that came later change no bar.
+    fn pages(&mut self, pages: &mut Pages) -> Result<()> {
+        while let Some(page) = pages.next()? {
+            self.core.set(&page, 0..page.len());
+            self.fold.push_core(&self.core);
+        }
+        self.overlay = Overlay::new(Arc::default(), 0..0);
+        Ok(())
+    }
+
     /// The session's bars, and the page buffer for the next one.
     fn finish(mut self) -> (Vec<SessionBar>, Core) {
         let rest = self.overlay.rest();
@@ -317,30 +328,28 @@ async fn bars_of(
                 "ask for whole sessions (1d, 1w ...), whose bars are kept, or for later ones",
             ));
         }
-        let days: Vec<String> = touched.iter().map(|day| day.to_string()).collect();
-        let also = format!("AND trade_date = ANY ({}::date[])", literal(&format!("{{{}}}", days.join(","))));
         if !touched.is_empty() {
-            from_trades(db, instrument, request, (first, last), &also, &sessions, &rows, &mut made).await?;
+            let narrow = Narrow { days: Some(touched), ..Narrow::default() };
+            from_trades(db, instrument, request, (first, last), narrow, &sessions, &rows, &mut made).await?;
         }
     } else if sessions.iter().all(|session| request.minutes_suffice(session)) {
         from_minutes(db, instrument, request, (first, last), &by_date, &touched, &mut made).await?;
-        let days: Vec<String> = touched.iter().map(|day| day.to_string()).collect();
-        let also = format!("AND trade_date = ANY ({}::date[])", literal(&format!("{{{}}}", days.join(","))));
         if !touched.is_empty() {
-            from_trades(db, instrument, request, (first, last), &also, &sessions, &rows, &mut made).await?;
+            let narrow = Narrow { days: Some(touched), ..Narrow::default() };
+            from_trades(db, instrument, request, (first, last), narrow, &sessions, &rows, &mut made).await?;
         }
     } else {
-        if let Some(oldest) = dropped.trades.first() {
+        if let Some(oldest) = dropped.missing.first() {
             let symbol = &instrument.symbol;
             return Err(Error::question(
                 format!(
                     "these bars of {symbol} are made of trades, and retention dropped those of {} sessions asked for, the first {oldest}",
-                    dropped.trades.len()
+                    dropped.missing.len()
                 ),
-                "ask for a timeframe of whole minutes, whose bars are kept, or for later sessions",
+                "ask for a timeframe of whole minutes, whose bars are kept, for later sessions, or name the archive with --archive",
             ));
         }
-        from_trades(db, instrument, request, (first, last), "", &sessions, &rows, &mut made).await?;
+        from_trades(db, instrument, request, (first, last), Narrow::default(), &sessions, &rows, &mut made).await?;
     }
     for session in &sessions {
         answer.add(session, &made.remove(&session.trade_date).unwrap_or_default())?;
@@ -421,19 +430,12 @@ async fn from_minutes(
     touched: &BTreeSet<TradeDate>,
     made: &mut HashMap<TradeDate, Vec<SessionBar>>,
 ) -> Result<()> {
-    let sql = format!(
-        "SELECT trade_date, payload FROM market.bar_blocks WHERE instrument_id = {} AND trade_date BETWEEN {} AND {} ORDER BY trade_date",
-        instrument.id,
-        date(first),
-        date(last)
-    );
-    let mut stream = db.copy(&sql).await?;
+    let mut stream = Minutes::open(db, instrument.id, first, last).await?;
     let mut minutes = Vec::new();
-    while let Some(f) = stream.next().await? {
-        let day = TradeDate(f.some(f.days(0))?);
+    while let Some((day, bytes)) = stream.next().await? {
         let Some(session) = sessions.get(&day).filter(|_| !touched.contains(&day)) else { continue };
         minutes.clear();
-        decode_minutes(f.bytes(1).map_or(&[][..], |bytes| &bytes[..]), &mut minutes)?;
+        decode_minutes(&bytes, &mut minutes)?;
         let mut fold = SessionFold::new(session, request.timeframe, request.segments);
         fold.push_minutes(&minutes);
         let mut bars = Vec::new();
@@ -449,12 +451,13 @@ async fn from_trades(
     instrument: &Instrument,
     request: &OhlcRequest,
     (first, last): (TradeDate, TradeDate),
-    also: &str,
+    narrow: Narrow,
     sessions: &[Session<'static>],
     rows: &Arc<LiveRows>,
     made: &mut HashMap<TradeDate, Vec<SessionBar>>,
 ) -> Result<()> {
-    let mut blocks = Blocks::open(db, instrument.id, first, last, also).await?;
+    let narrow = Narrow { columns: Columns::Core, ..narrow };
+    let mut blocks = Blocks::open(db, instrument.id, first, last, narrow).await?;
     let mut core = Core::new();
     let mut part = blocks.next().await?;
     for session in sessions {
@@ -466,11 +469,14 @@ async fn from_trades(
             continue;
         }
         let mut fold = TradeFold::new(session, request, rows, core);
-        while let Some((day, bytes)) = &part {
+        while let Some((day, content)) = &mut part {
             if *day != session.trade_date {
                 break;
             }
-            fold.block(bytes)?;
+            match content {
+                Part::Block(bytes) => fold.block(bytes)?,
+                Part::Pages(pages) => fold.pages(pages)?,
+            }
             part = blocks.next().await?;
         }
         let (bars, buffer) = fold.finish();
@@ -485,7 +491,9 @@ async fn from_trades(
 pub struct Dropped {
     /// Sessions without their trades.
     pub trades: BTreeSet<TradeDate>,
-    /// Of these, sessions without their minute bars.
+    /// Of these, sessions whose trades no archive has either.
+    pub missing: BTreeSet<TradeDate>,
+    /// Sessions without their minute bars, in an archive either.
     pub minutes: BTreeSet<TradeDate>,
 }
 
@@ -499,28 +507,22 @@ pub async fn states(
     first: TradeDate,
     last: TradeDate,
 ) -> Result<(HashMap<TradeDate, State>, Dropped)> {
-    let sql = format!(
-        "SELECT trade_date, CASE state WHEN 'provisional' THEN -1 WHEN 'final' THEN 0 ELSE revision END, (trades_dropped_at IS NOT NULL)::int4,
-                (minutes_dropped_at IS NOT NULL)::int4
-         FROM market.session_bars WHERE instrument_id = {instrument} AND trade_date BETWEEN {} AND {}",
-        date(first),
-        date(last)
-    );
-    let mut stream = db.copy(&sql).await?;
     let (mut states, mut dropped) = (HashMap::new(), Dropped::default());
-    while let Some(f) = stream.next().await? {
-        let state = match f.some(f.i32(1))? {
+    for sealed in sealed_states(db, instrument, first, last).await? {
+        let state = match sealed.revision {
             -1 => State::Provisional,
             0 => State::Final,
             n => State::Revised(n),
         };
-        let day = TradeDate(f.some(f.days(0))?);
-        states.insert(day, state);
-        if f.some(f.i32(2))? != 0 {
-            dropped.trades.insert(day);
+        states.insert(sealed.day, state);
+        if sealed.trades_dropped {
+            dropped.trades.insert(sealed.day);
         }
-        if f.some(f.i32(3))? != 0 {
-            dropped.minutes.insert(day);
+        if sealed.trades_dropped && !sealed.archived {
+            dropped.missing.insert(sealed.day);
+        }
+        if sealed.minutes_dropped && !sealed.archived {
+            dropped.minutes.insert(sealed.day);
         }
     }
     Ok((states, dropped))

@@ -1,13 +1,16 @@
-//! Parquet and CSV files as tables, and trades read out of them.
+//! Files and folders as tables (Parquet, CSV, JSON, Arrow; packed or not), and trades read out of them.
 
 use crate::error::{Error, Result, external};
 use crate::tables::Market;
 use arrow::array::{Array, AsArray, RecordBatch};
 use arrow::compute::cast;
-use arrow::datatypes::{DataType, Float64Type, Int32Type, Int64Type, TimeUnit, TimestampNanosecondType, UInt32Type};
+use arrow::datatypes::{
+    DataType, Field, Float64Type, Int32Type, Int64Type, Schema, TimeUnit, TimestampNanosecondType, UInt32Type,
+};
 use datafusion::catalog::TableProvider;
 use datafusion::execution::context::SessionContext;
-use datafusion::prelude::{CsvReadOptions, ParquetReadOptions, col, lit};
+use datafusion::execution::options::ArrowReadOptions;
+use datafusion::prelude::{CsvReadOptions, JsonReadOptions, ParquetReadOptions, col, lit};
 use market::{NONE_I64, Trade, Trades, money};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -19,7 +22,7 @@ use std::sync::Arc;
 pub async fn register(context: &SessionContext, market: &Market, files: &[PathBuf]) -> Result<()> {
     let mut trades: Option<Arc<dyn TableProvider>> = None;
     for file in files {
-        let table = open(context, file).await?;
+        let table = open(context, market, file).await?;
         let name = file.file_name().unwrap_or_default().to_string_lossy();
         let stem = name.split('.').next().unwrap_or_default().to_ascii_lowercase();
         let schema = table.schema();
@@ -47,25 +50,149 @@ pub async fn register(context: &SessionContext, market: &Market, files: &[PathBu
     Ok(())
 }
 
-async fn open(context: &SessionContext, file: &Path) -> Result<Arc<dyn TableProvider>> {
-    let shown = file.display();
-    if !file.exists() {
-        return Err(Error::question(format!("there is no file {shown}"), "name Parquet or CSV files"));
+/// What a file holds, by its name.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Kind {
+    Parquet,
+    Separated(u8),
+    Json,
+    Arrow,
+}
+
+/// How a file is packed, by the end of its name.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Packed {
+    No,
+    Gzip,
+    Zstd,
+}
+
+/// Kind, extension without the packing, and packing; `None` for a name that says nothing.
+fn kind_of(name: &str) -> Option<(Kind, String, Packed)> {
+    let lower = name.to_ascii_lowercase();
+    let ends = [(".gz", Packed::Gzip), (".zst", Packed::Zstd)];
+    let (bare, packed) = ends
+        .iter()
+        .find_map(|(end, packed)| Some((lower.strip_suffix(end)?, *packed)))
+        .unwrap_or((lower.as_str(), Packed::No));
+    let (_, extension) = bare.rsplit_once('.')?;
+    let kind = match extension {
+        "parquet" | "pq" => Kind::Parquet,
+        "csv" => Kind::Separated(b','),
+        "tsv" => Kind::Separated(b'\t'),
+        "json" | "ndjson" | "jsonl" => Kind::Json,
+        "arrow" | "ipc" | "feather" => Kind::Arrow,
+        _ => return None,
+    };
+    // as it is written: DataFusion compares it with the end of names
+    let written = &name[..bare.len()];
+    let extension = written.rsplit_once('.').map_or("", |(_, extension)| extension);
+    Some((kind, format!(".{extension}"), packed))
+}
+
+const KINDS: &str =
+    "give .parquet, .csv, .tsv, .json, .ndjson or .arrow files, also as .gz or .zst, or a folder of such files";
+
+/// The data files below a folder, sorted; hidden ones and those named with a `_` are none.
+fn below(folder: &Path, found: &mut Vec<PathBuf>) -> std::io::Result<()> {
+    let mut entries: Vec<PathBuf> =
+        std::fs::read_dir(folder)?.map(|entry| Ok(entry?.path())).collect::<std::io::Result<_>>()?;
+    entries.sort();
+    for path in entries {
+        let name = path.file_name().unwrap_or_default().to_string_lossy();
+        if name.starts_with(['.', '_']) {
+            continue;
+        }
+        if path.is_dir() {
+            below(&path, found)?;
+        } else {
+            found.push(path);
+        }
+    }
+    Ok(())
+}
+
+/// Columns that a folder's layout tells: `symbol=ESZ25/trade_date=2025-11-28/...`.
+fn partitions(folder: &Path, file: &Path) -> Vec<(String, DataType)> {
+    let inner = file.strip_prefix(folder).unwrap_or(file).parent().unwrap_or(Path::new(""));
+    let column = |part: std::path::Component<'_>| {
+        let part = part.as_os_str().to_string_lossy().into_owned();
+        let (name, value) = part.split_once('=')?;
+        let kind = match market::TradeDate::parse(value) {
+            Ok(_) => DataType::Date32,
+            Err(_) => DataType::Utf8,
+        };
+        Some((name.to_owned(), kind))
+    };
+    inner.components().filter_map(column).collect()
+}
+
+async fn open(context: &SessionContext, market: &Market, asked: &Path) -> Result<Arc<dyn TableProvider>> {
+    let shown = asked.display();
+    if !asked.exists() {
+        return Err(Error::question(format!("there is no file {shown}"), KINDS));
+    }
+    let unreadable = |error: std::io::Error| Error::world(format!("{shown} cannot be read: {error}"), "");
+    let mut files = Vec::new();
+    if asked.is_dir() {
+        below(asked, &mut files).map_err(unreadable)?;
+    } else {
+        files.push(asked.to_owned());
+    }
+    let kinds: Vec<_> = files
+        .iter()
+        .map(|file| kind_of(&file.file_name().unwrap_or_default().to_string_lossy()))
+        .collect::<Option<_>>()
+        .unwrap_or_default();
+    let Some((kind, extension, _)) = kinds.first().cloned() else {
+        let what = if asked.is_dir() { "has files of no kind, or none," } else { "is of no kind" };
+        return Err(Error::question(format!("{shown} {what} querycli reads"), KINDS));
+    };
+    if kinds.iter().any(|(other, end, _)| (*other, end) != (kind, &extension)) {
+        return Err(Error::question(
+            format!("{shown} has files of several kinds"),
+            "name a folder of one kind, or its files",
+        ));
+    }
+    let columns = if asked.is_dir() { partitions(asked, &files[0]) } else { Vec::new() };
+    // What is packed is unpacked into a folder of the same shape, which goes with the session.
+    let mut place = asked.to_owned();
+    if kinds.iter().any(|(_, _, packed)| *packed != Packed::No) {
+        let folder = tempfile::tempdir().map_err(unreadable)?;
+        for (file, (_, _, packed)) in files.iter().zip(&kinds) {
+            unpack(asked, file, *packed, folder.path()).map_err(unreadable)?;
+        }
+        place = match asked.is_dir() {
+            true => folder.path().to_owned(),
+            false => folder.path().join(unpacked(Path::new(asked.file_name().unwrap_or_default()), kinds[0].2)),
+        };
+        market.keep(folder);
     }
     let path =
-        file.to_str().ok_or_else(|| Error::question(format!("the name of {shown} is not UTF-8"), "rename it"))?;
-    let extension = file.extension().unwrap_or_default().to_string_lossy().to_ascii_lowercase();
-    let frame = match extension.as_str() {
-        "parquet" | "pq" => {
-            let dot = format!(".{extension}");
-            context.read_parquet(path, ParquetReadOptions::default().file_extension(&dot)).await
+        place.to_str().ok_or_else(|| Error::question(format!("the name of {shown} is not UTF-8"), "rename it"))?;
+    let path = if place.is_dir() { format!("{path}/") } else { path.to_owned() };
+    let frame = match kind {
+        Kind::Parquet => {
+            let options = ParquetReadOptions::default().file_extension(&extension).table_partition_cols(columns);
+            context.read_parquet(path, options).await
         }
-        "csv" => context.read_csv(path, CsvReadOptions::default()).await,
-        _ => {
-            return Err(Error::question(
-                format!("{shown} is of no kind querycli reads"),
-                "give .parquet or .csv files",
-            ));
+        Kind::Separated(delimiter) => {
+            let schema = match place.is_dir() {
+                true => Some(common(context, &place, &extension, delimiter).await?),
+                false => None,
+            };
+            let mut options = CsvReadOptions::default().file_extension(&extension).delimiter(delimiter);
+            options.schema = schema.as_ref();
+            context.read_csv(path, options.table_partition_cols(columns)).await
+        }
+        Kind::Json => {
+            let options = JsonReadOptions::default().file_extension(&extension).table_partition_cols(columns);
+            context.read_json(path, options.newline_delimited(!is_array(&place, &files[0]))).await
+        }
+        Kind::Arrow => {
+            let mut options = ArrowReadOptions::default().table_partition_cols(columns);
+            options.file_extension = &extension;
+            context.read_arrow(path, options).await
         }
     };
     let frame = frame.map_err(|error| {
@@ -73,6 +200,67 @@ async fn open(context: &SessionContext, file: &Path) -> Result<Arc<dyn TableProv
         Error::world(format!("{shown} cannot be read: {}", cause.message), "is it complete, and what its name says?")
     })?;
     Ok(frame.into_view())
+}
+
+/// The columns that fit every CSV file of a folder: 682 in one and 681.5 in another are floats, seconds and microseconds are
+/// microseconds, and what fits nothing else is text.
+async fn common(context: &SessionContext, folder: &Path, extension: &str, delimiter: u8) -> Result<Schema> {
+    let mut files = Vec::new();
+    below(folder, &mut files).map_err(|error| Error::world(format!("{}: {error}", folder.display()), ""))?;
+    let mut fields: Vec<Field> = Vec::new();
+    for file in files {
+        let path = file.to_string_lossy().into_owned();
+        let options = CsvReadOptions::default().file_extension(extension).delimiter(delimiter);
+        let frame = context.read_csv(path, options).await?;
+        for field in frame.schema().as_arrow().fields() {
+            match fields.iter_mut().find(|known| known.name() == field.name()) {
+                Some(known) => *known = Field::new(known.name(), wider(known.data_type(), field.data_type()), true),
+                None => fields.push(field.as_ref().clone().with_nullable(true)),
+            }
+        }
+    }
+    Ok(Schema::new(fields))
+}
+
+fn wider(a: &DataType, b: &DataType) -> DataType {
+    use DataType::{Float64, Int64, Null, Timestamp, Utf8};
+    match (a, b) {
+        (a, b) if a == b => a.clone(),
+        (Null, other) | (other, Null) => other.clone(),
+        (Int64, Float64) | (Float64, Int64) => Float64,
+        // the finer unit holds both
+        (Timestamp(one, zone), Timestamp(other, _)) => Timestamp(*one.max(other), zone.clone()),
+        _ => Utf8,
+    }
+}
+
+/// The name without `.gz` or `.zst`.
+fn unpacked(file: &Path, packed: Packed) -> PathBuf {
+    if packed == Packed::No { file.to_owned() } else { file.with_extension("") }
+}
+
+fn unpack(asked: &Path, file: &Path, packed: Packed, into: &Path) -> std::io::Result<()> {
+    let inner = match file.strip_prefix(asked) {
+        Ok(inner) if !inner.as_os_str().is_empty() => inner,
+        _ => Path::new(file.file_name().unwrap_or_default()),
+    };
+    let target = into.join(unpacked(inner, packed));
+    std::fs::create_dir_all(target.parent().unwrap_or(into))?;
+    let (from, mut to) = (std::fs::File::open(file)?, std::fs::File::create(target)?);
+    match packed {
+        Packed::No => std::io::copy(&mut std::io::BufReader::new(from), &mut to)?,
+        Packed::Gzip => std::io::copy(&mut flate2::read::MultiGzDecoder::new(from), &mut to)?,
+        Packed::Zstd => std::io::copy(&mut zstd::Decoder::new(from)?, &mut to)?,
+    };
+    Ok(())
+}
+
+/// Whether a JSON file is one array rather than an object a line.
+fn is_array(place: &Path, first: &Path) -> bool {
+    let file = if place.is_dir() { first } else { place };
+    let mut head = [0; 256];
+    let read = std::fs::File::open(file).and_then(|mut file| std::io::Read::read(&mut file, &mut head)).unwrap_or(0);
+    head[..read].iter().find(|byte| !byte.is_ascii_whitespace()) == Some(&b'[')
 }
 
 /// The trades of a symbol in a file, sorted. Without `seq` the row's number orders trades of one instant.
@@ -140,4 +328,44 @@ fn push(batch: &RecordBatch, trades: &mut Trades) -> Result<()> {
         });
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_says_what_a_file_holds() {
+        let check = |name: &str, expected: Option<(Kind, &str, Packed)>| {
+            let expected = expected.map(|(kind, extension, packed)| (kind, extension.to_owned(), packed));
+            assert_eq!(kind_of(name), expected, "{name}");
+        };
+        check("a.parquet", Some((Kind::Parquet, ".parquet", Packed::No)));
+        check("a.b.CSV.gz", Some((Kind::Separated(b','), ".CSV", Packed::Gzip)));
+        check("a.tsv.zst", Some((Kind::Separated(b'\t'), ".tsv", Packed::Zstd)));
+        check("a.ndjson", Some((Kind::Json, ".ndjson", Packed::No)));
+        check("a.feather", Some((Kind::Arrow, ".feather", Packed::No)));
+        for name in ["a", "a.gz", "a.txt", "csv", "a.csv.bz2"] {
+            check(name, None);
+        }
+    }
+
+    #[test]
+    fn two_types_become_the_one_that_holds_both() {
+        let ts = |unit| DataType::Timestamp(unit, None);
+        assert_eq!(wider(&DataType::Int64, &DataType::Float64), DataType::Float64);
+        assert_eq!(wider(&ts(TimeUnit::Second), &ts(TimeUnit::Microsecond)), ts(TimeUnit::Microsecond));
+        assert_eq!(wider(&ts(TimeUnit::Nanosecond), &ts(TimeUnit::Microsecond)), ts(TimeUnit::Nanosecond));
+        assert_eq!(wider(&DataType::Null, &DataType::Date32), DataType::Date32);
+        assert_eq!(wider(&DataType::Int64, &DataType::Date32), DataType::Utf8);
+    }
+
+    #[test]
+    fn a_folder_tells_columns() {
+        let file = Path::new("/x/symbol=ESZ25/trade_date=2025-11-28/0.parquet");
+        let expected = [("symbol".to_owned(), DataType::Utf8), ("trade_date".to_owned(), DataType::Date32)];
+        assert_eq!(partitions(Path::new("/x"), file), expected);
+        assert_eq!(partitions(Path::new("/x/symbol=ESZ25"), file), expected[1..]);
+        assert_eq!(partitions(Path::new("/x"), Path::new("/x/0.parquet")), []);
+    }
 }

@@ -84,6 +84,21 @@ impl Calendars {
         Ok(())
     }
 
+    /// Makes a published version known that no database tells of: an archive's.
+    ///
+    /// # Errors
+    /// A calendar that this program cannot read.
+    pub fn adopt(&self, id: &str, version: i32, file: &str) -> Result<()> {
+        let digest = format!("{:016x}", xxhash_rust::xxh3::xxh3_64(file.as_bytes()));
+        let key = (id.to_owned(), version, digest.clone());
+        if parsed(|all| !all.contains_key(&key)) {
+            let found: &'static Calendar = Box::leak(Box::new(Calendar::versioned(file, version as u32)?));
+            parsed(|all| all.insert(key, found));
+        }
+        self.known().versions.insert((id.to_owned(), version), digest);
+        Ok(())
+    }
+
     /// The calendar of a name: an id, an alias, or an old version such as `XNYS@1`.
     ///
     /// # Errors

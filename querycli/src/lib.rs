@@ -4,6 +4,7 @@
 //! answers are equal.
 
 mod aggregate;
+pub mod archive;
 mod bars;
 pub mod calendars;
 mod db;
@@ -35,6 +36,10 @@ use std::sync::Arc;
 pub struct Options {
     /// A database with the extension: `postgresql://user@host:port/database`.
     pub db: Option<String>,
+    /// A read-only replica of it, to read from instead.
+    pub read_db: Option<String>,
+    /// An archive: instead of a database, or beside one for the trades that retention dropped there.
+    pub archive: Option<String>,
     /// Parquet and CSV files, each a table named by its stem.
     pub files: Vec<PathBuf>,
     /// The calendar of the instruments in the files, where their symbol does not tell.
@@ -53,9 +58,12 @@ impl Session {
     /// # Errors
     /// A server that is not there, a database without the extension or with another version, a file that cannot be read.
     pub async fn open(options: Options) -> Result<Session> {
-        let db = match &options.db {
-            Some(url) => Some(Arc::new(db::Db::connect(url).await?)),
-            None => None,
+        let archive = options.archive.as_deref().map(archive::Archive::open).transpose()?.map(Arc::new);
+        let db = match (options.read_db.as_ref().or(options.db.as_ref()), archive) {
+            (Some(url), None) => Some(Arc::new(db::Db::connect(url).await?)),
+            (Some(url), Some(archive)) => Some(Arc::new(db::Db::connect(url).await?.with_archive(archive))),
+            (None, Some(archive)) => Some(Arc::new(db::Db::of_archive(archive)?)),
+            (None, None) => None,
         };
         let calendars = match &db {
             Some(db) => Arc::clone(&db.calendars),
@@ -71,6 +79,7 @@ impl Session {
             SessionConfig::new().with_information_schema(true).with_default_catalog_and_schema("bellwether", "market");
         config.options_mut().execution.time_zone = Some("UTC".into());
         let context = SessionContext::new_with_config(config);
+        context.add_optimizer_rule(Arc::new(db::AggregatesInPostgres));
         let market = Arc::new(tables::Market::new(db, Arc::clone(&calendars), options.calendar, context.clone()));
         let catalog = MemoryCatalogProvider::new();
         catalog.register_schema("market", Arc::clone(&market) as _)?;
@@ -101,6 +110,18 @@ impl Session {
             each(self.statement(statement).await?);
         }
         Ok(())
+    }
+
+    /// The partitions of a query's answer as they come, to be read one after the other or at once: for those who do
+    /// something else with many rows than print them.
+    ///
+    /// # Errors
+    /// A statement that cannot be planned.
+    pub async fn stream(&self, sql: &str) -> Result<Vec<datafusion::execution::SendableRecordBatchStream>> {
+        if let Some(db) = &self.market.db {
+            db.begin().await?;
+        }
+        Ok(self.context.sql(sql).await?.execute_stream_partitioned().await?)
     }
 
     async fn statement(&self, mut statement: Statement) -> Result<Rows> {

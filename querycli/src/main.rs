@@ -27,6 +27,12 @@ struct Arguments {
     /// A database with the extension
     #[arg(long, env = "BELLWETHER_DB", hide_env_values = true, value_name = "URL")]
     db: Option<String>,
+    /// A read-only replica of it, to read from instead
+    #[arg(long, env = "BELLWETHER_READ_DB", hide_env_values = true, value_name = "URL")]
+    read_db: Option<String>,
+    /// An archive: instead of a database, or beside one for the trades that retention dropped there
+    #[arg(long, env = "BELLWETHER_ARCHIVE", value_name = "DIR")]
+    archive: Option<String>,
     /// SQL to run; may be given several times
     #[arg(short, long = "command", value_name = "SQL")]
     command: Vec<String>,
@@ -45,6 +51,7 @@ struct Arguments {
 #[derive(Subcommand)]
 enum Command {
     Calendars(querycli::calendars::Arguments),
+    Archive(querycli::archive::command::Arguments),
 }
 
 fn main() -> ExitCode {
@@ -56,6 +63,14 @@ fn main() -> ExitCode {
         Ok(runtime) => runtime,
         Err(error) => return fail(&Error::world(format!("cannot start: {error}"), "")),
     };
+    if let Some(Command::Archive(arguments)) = &arguments.command_of {
+        let mut out = std::io::stdout().lock();
+        return match runtime.block_on(querycli::archive::command::run(arguments, &mut out)) {
+            Ok(true) => ExitCode::SUCCESS,
+            Ok(false) => ExitCode::from(1),
+            Err(error) => fail(&error),
+        };
+    }
     match runtime.block_on(run(arguments)) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => fail(&error),
@@ -94,7 +109,13 @@ async fn run(arguments: Arguments) -> querycli::Result<()> {
         }
         scripts.push(standard_input()?);
     }
-    let options = Options { db: arguments.db, files: arguments.files, calendar: arguments.calendar };
+    let options = Options {
+        db: arguments.db,
+        read_db: arguments.read_db,
+        archive: arguments.archive,
+        files: arguments.files,
+        calendar: arguments.calendar,
+    };
     let session = Session::open(options).await?;
     let mut out = std::io::stdout().lock();
     for script in scripts {

@@ -1,5 +1,6 @@
 //! The schema `market`: files, the tables of the database, and what both have.
 
+use crate::archive;
 use crate::db::{self, Db};
 use crate::error::external;
 use crate::known::Calendars;
@@ -24,6 +25,7 @@ pub struct Market {
     pub context: SessionContext,
     tables: Mutex<BTreeMap<String, Arc<dyn TableProvider>>>,
     file_trades: Mutex<Option<Arc<dyn TableProvider>>>,
+    unpacked: Mutex<Vec<tempfile::TempDir>>,
 }
 
 impl fmt::Debug for Market {
@@ -40,7 +42,15 @@ impl Market {
         calendar: Option<String>,
         context: SessionContext,
     ) -> Market {
-        Market { db, calendars, calendar, context, tables: Mutex::default(), file_trades: Mutex::default() }
+        Market {
+            db,
+            calendars,
+            calendar,
+            context,
+            tables: Mutex::default(),
+            file_trades: Mutex::default(),
+            unpacked: Mutex::default(),
+        }
     }
 
     fn tables(&self) -> MutexGuard<'_, BTreeMap<String, Arc<dyn TableProvider>>> {
@@ -50,6 +60,11 @@ impl Market {
     /// Names a table; gives back the one that had the name.
     pub fn put(&self, name: &str, table: Arc<dyn TableProvider>) -> Option<Arc<dyn TableProvider>> {
         self.tables().insert(name.to_owned(), table)
+    }
+
+    /// Keeps a folder of unpacked files as long as the session.
+    pub fn keep(&self, folder: tempfile::TempDir) {
+        self.unpacked.lock().unwrap_or_else(PoisonError::into_inner).push(folder);
     }
 
     /// The file that `session_ohlc` reads without a database.
@@ -70,6 +85,9 @@ impl SchemaProvider for Market {
         names.insert("calendars".into());
         if let Some(db) = &self.db {
             names.extend(db.relations.iter().cloned());
+            if !db.has_server() {
+                names.extend(archive::TABLES.iter().map(|name| (*name).to_owned()));
+            }
         }
         names.into_iter().collect()
     }
@@ -83,6 +101,7 @@ impl SchemaProvider for Market {
         }
         match &self.db {
             Some(db) if name == "trades" => Ok(Some(Arc::new(db::TradesTable::new(Arc::clone(db))))),
+            Some(db) if !db.has_server() => archive::table(db, name).map_err(external),
             Some(db) if db.relations.iter().any(|relation| relation == name) => {
                 Ok(Some(Arc::new(db::PgTable::open(Arc::clone(db), name).await.map_err(external)?)))
             }

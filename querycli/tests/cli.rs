@@ -97,7 +97,10 @@ fn questions_that_are_wrong_end_with_2_and_a_hint_on_stderr() {
         &["spy.csv", "-c", BARS],
         "error: the calendar of \"SPY\" is not known\nhint: name it, as in --calendar XNYS; the table calendars lists them",
     );
-    check(&["none.parquet", "-c", "SELECT 1"], "error: there is no file none.parquet\nhint: name Parquet or CSV files");
+    check(
+        &["none.parquet", "-c", "SELECT 1"],
+        "error: there is no file none.parquet\nhint: give .parquet, .csv, .tsv, .json, .ndjson or .arrow files, also as .gz or .zst, or a folder of such files",
+    );
 }
 
 #[test]

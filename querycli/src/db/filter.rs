@@ -25,6 +25,16 @@ pub fn conditions(filters: &[Expr]) -> Vec<Condition> {
     found
 }
 
+/// The conditions of a filter that consists of nothing else; `None` if something in it has another shape.
+pub fn whole(filter: &Expr) -> Option<Vec<Condition>> {
+    if let Expr::BinaryExpr(BinaryExpr { left, op: Operator::And, right }) = filter {
+        return Some(whole(left)?.into_iter().chain(whole(right)?).collect());
+    }
+    let mut found = Vec::new();
+    collect(filter, &mut found);
+    (!found.is_empty()).then_some(found)
+}
+
 fn column(expr: &Expr) -> Option<&str> {
     match expr {
         Expr::Column(column) => Some(&column.name),

@@ -1,18 +1,27 @@
-//! The database: one read-only snapshot a statement, shared by all its connections.
+//! The store that a session reads: a database (one read-only snapshot a statement, shared by all its connections), an
+//! archive, or a database whose dropped trades the archive has.
+//!
+//! Readers ask for instruments, blocks, minute bars and states (read.rs) and need not know which it is. What only a database
+//! has is asked for by [`Db::copy`] and [`Db::leader`], which say so where there is none.
 
 mod copy;
 mod filter;
+mod pushdown;
 mod read;
 mod table;
 mod trades;
 
 pub use copy::{CopyRows, Fields};
-pub use read::{Blocks, Instrument, Overlay, live_rows};
+pub use filter::{Condition, conditions};
+pub use pushdown::AggregatesInPostgres;
+pub use read::{Blocks, Instrument, Minutes, Narrow, Overlay, Part, live_rows, sealed_states};
 pub use table::PgTable;
 pub use trades::TradesTable;
 
+use crate::archive::Archive;
 use crate::error::{Error, Result, causes};
 use crate::known::Calendars;
+use std::collections::HashMap;
 use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -27,21 +36,34 @@ const BEGIN: &str = "BEGIN TRANSACTION ISOLATION LEVEL REPEATABLE READ READ ONLY
 const SETTINGS: &str = "SET TimeZone = 'UTC'; SET standard_conforming_strings = on; SET extra_float_digits = 1; \
      SET search_path = pg_catalog, market; SET DateStyle = 'ISO, YMD'";
 
-/// A database with the extension.
+/// A database with the extension, an archive, or both.
 pub struct Db {
-    config: Config,
-    leader: tokio::sync::Mutex<Client>,
-    snapshot: Mutex<String>,
-    idle: Mutex<Vec<Client>>,
+    server: Option<Server>,
+    /// The archive, if one was named.
+    pub archive: Option<Arc<Archive>>,
+    /// Which symbol an id of an instrument is of: the archive knows symbols alone.
+    symbols: Mutex<HashMap<i32, String>>,
     /// Its calendars over the program's, as of the snapshot.
     pub calendars: Arc<Calendars>,
     /// Tables and views of the schema `market`.
     pub relations: Vec<String>,
 }
 
+/// The connections to a database.
+struct Server {
+    config: Config,
+    leader: tokio::sync::Mutex<Client>,
+    snapshot: Mutex<String>,
+    idle: Mutex<Vec<Client>>,
+}
+
 impl fmt::Debug for Db {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&place(&self.config))
+        match (&self.server, &self.archive) {
+            (Some(server), _) => f.write_str(&place(&server.config)),
+            (None, Some(archive)) => write!(f, "archive {}", archive.location()),
+            (None, None) => f.write_str("nothing"),
+        }
     }
 }
 
@@ -151,14 +173,55 @@ impl Db {
             )
             .await?;
         let relations = relations.iter().map(|row| row.get(0)).collect();
-        Ok(Db {
+        let server = Server {
             config,
             leader: tokio::sync::Mutex::new(leader),
             snapshot: Mutex::default(),
             idle: Mutex::default(),
-            calendars: Arc::default(),
-            relations,
+        };
+        Ok(Db { server: Some(server), archive: None, symbols: Mutex::default(), calendars: Arc::default(), relations })
+    }
+
+    /// An archive without a database.
+    ///
+    /// # Errors
+    /// A calendar in it that cannot be read.
+    pub fn of_archive(archive: Arc<Archive>) -> Result<Db> {
+        let calendars = Arc::<Calendars>::default();
+        archive.adopt_calendars(&calendars)?;
+        Ok(Db { server: None, archive: Some(archive), symbols: Mutex::default(), calendars, relations: Vec::new() })
+    }
+
+    /// The trades that retention dropped come from this archive.
+    #[must_use]
+    pub fn with_archive(mut self, archive: Arc<Archive>) -> Db {
+        self.archive = Some(archive);
+        self
+    }
+
+    /// Whether there is a server, which has more than trades and bars.
+    pub fn has_server(&self) -> bool {
+        self.server.is_some()
+    }
+
+    fn server(&self) -> Result<&Server> {
+        self.server.as_ref().ok_or_else(|| {
+            Error::question(
+                "this needs a database, and there is only an archive",
+                "name one with --db; an archive has trades, instruments, sessions and bars",
+            )
         })
+    }
+
+    fn remember(&self, id: i32, symbol: &str) {
+        self.symbols.lock().unwrap_or_else(PoisonError::into_inner).insert(id, symbol.to_owned());
+    }
+
+    /// The archive and what it calls an instrument.
+    fn archived(&self, instrument: i32) -> Option<(&Arc<Archive>, String)> {
+        let archive = self.archive.as_ref()?;
+        let symbol = self.symbols.lock().unwrap_or_else(PoisonError::into_inner).get(&instrument).cloned()?;
+        Some((archive, symbol))
     }
 
     /// Takes a new snapshot: everything read until the next call is of this moment.
@@ -166,39 +229,54 @@ impl Db {
     /// # Errors
     /// A connection that broke.
     pub async fn begin(&self) -> Result<()> {
-        let leader = self.leader.lock().await;
-        let open = !self.snapshot.lock().unwrap_or_else(PoisonError::into_inner).is_empty();
+        let Some(server) = &self.server else { return Ok(()) };
+        let leader = server.leader.lock().await;
+        let open = !server.snapshot.lock().unwrap_or_else(PoisonError::into_inner).is_empty();
         leader.batch_execute(&format!("{}{BEGIN}", if open { "ROLLBACK; " } else { "" })).await?;
         self.calendars.refresh(&leader).await?;
         let id: String = leader.query_one("SELECT pg_export_snapshot()", &[]).await?.get(0);
-        *self.snapshot.lock().unwrap_or_else(PoisonError::into_inner) = id;
+        *server.snapshot.lock().unwrap_or_else(PoisonError::into_inner) = id;
         Ok(())
     }
 
     /// The connection for short questions, inside the snapshot.
-    pub async fn leader(&self) -> tokio::sync::MutexGuard<'_, Client> {
-        self.leader.lock().await
+    ///
+    /// # Errors
+    /// If there is only an archive.
+    pub async fn leader(&self) -> Result<tokio::sync::MutexGuard<'_, Client>> {
+        Ok(self.server()?.leader.lock().await)
     }
 
     /// Streams a query's rows, on a connection of its own inside the snapshot.
     ///
     /// # Errors
-    /// What the server says.
+    /// What the server says; if there is only an archive.
     pub async fn copy(self: &Arc<Self>, sql: &str) -> Result<CopyRows> {
-        let pooled = self.idle.lock().unwrap_or_else(PoisonError::into_inner).pop();
+        let server = self.server()?;
+        let pooled = server.idle.lock().unwrap_or_else(PoisonError::into_inner).pop();
         let (client, end) = match pooled {
             Some(client) if !client.is_closed() => (client, "ROLLBACK; "),
-            _ => (client(&self.config).await?, ""),
+            _ => (client(&server.config).await?, ""),
         };
-        let snapshot = self.snapshot.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let snapshot = server.snapshot.lock().unwrap_or_else(PoisonError::into_inner).clone();
         client.batch_execute(&format!("{end}{BEGIN}; SET TRANSACTION SNAPSHOT {}", literal(&snapshot))).await?;
         let stream = client.copy_out(&format!("COPY ({sql}) TO STDOUT (FORMAT binary)")).await?;
         Ok(CopyRows::new(stream, client, Arc::clone(self)))
     }
 
+    /// A connection of its own, outside the snapshot: for writing.
+    ///
+    /// # Errors
+    /// A server that is not there; if there is only an archive.
+    pub async fn writer(&self) -> Result<Client> {
+        client(&self.server()?.config).await
+    }
+
     /// Gives a connection back whose stream has ended.
     fn give_back(&self, client: Client) {
-        self.idle.lock().unwrap_or_else(PoisonError::into_inner).push(client);
+        if let Some(server) = &self.server {
+            server.idle.lock().unwrap_or_else(PoisonError::into_inner).push(client);
+        }
     }
 }
 

@@ -1,12 +1,17 @@
 //! Instruments, sealed blocks and live rows, as the extension's readers see them.
 
-use super::{CopyRows, Db, date, timestamptz};
+use super::filter::{self, Condition};
+use super::{CopyRows, Db, date, literal, timestamptz};
+use crate::archive::{Columns, Manifest, Pages};
 use crate::error::Result;
 use bytes::Bytes;
+use datafusion::common::ScalarValue;
+use datafusion::logical_expr::Operator;
 use market::block::{self, Header};
 use market::{
     Calendar, Correction, Corrections, Key, LiveRows, NONE_I64, Nanos, Op, Trade, TradeDate, Trades, money, overlay,
 };
+use std::collections::{BTreeSet, VecDeque};
 use std::ops::Range;
 use std::sync::Arc;
 
@@ -27,17 +32,59 @@ impl Instrument {
     /// # Errors
     /// The extension's: an unknown symbol with a near match.
     pub async fn find(db: &Db, symbol: &str, near: TradeDate) -> Result<Instrument> {
-        let near = near.to_string();
-        let row = db
-            .leader()
-            .await
-            .query_one(
-                "SELECT id, symbol, calendar FROM market.instruments WHERE id = market.instrument_id($1::text, $2::text::date)",
-                &[&symbol, &near],
-            )
-            .await?;
-        Ok(Instrument { id: row.get(0), symbol: row.get(1), calendar: db.calendars.find(row.get(2))? })
+        let found = match (&db.archive, db.has_server()) {
+            (Some(archive), false) => archive.find(symbol, near, &db.calendars)?,
+            _ => {
+                let near = near.to_string();
+                let sql = "SELECT id, symbol, calendar FROM market.instruments WHERE id = market.instrument_id($1::text, $2::text::date)";
+                let row = db.leader().await?.query_one(sql, &[&symbol, &near]).await?;
+                Instrument { id: row.get(0), symbol: row.get(1), calendar: db.calendars.find(row.get(2))? }
+            }
+        };
+        db.remember(found.id, &found.symbol);
+        Ok(found)
     }
+
+    /// Those that conditions on `symbol` and `id` leave, by id.
+    ///
+    /// # Errors
+    /// What the server says.
+    pub async fn all(db: &Db, conditions: &[Condition]) -> Result<Vec<Instrument>> {
+        let found: Vec<Instrument> = match (&db.archive, db.has_server()) {
+            (Some(archive), false) => archive
+                .instruments(&db.calendars)?
+                .into_iter()
+                .filter(|i| conditions.iter().all(|condition| may_meet(condition, i)))
+                .collect(),
+            _ => {
+                let checked: Vec<String> = conditions.iter().filter_map(filter::sql).collect();
+                let checked = if checked.is_empty() { "true".to_owned() } else { checked.join(" AND ") };
+                let sql = format!("SELECT id, symbol, calendar FROM market.instruments WHERE {checked} ORDER BY id");
+                let rows = db.leader().await?.query(&sql, &[]).await?;
+                let of = |row: &tokio_postgres::Row| -> Result<Instrument> {
+                    let calendar = db.calendars.find(row.get(2))?;
+                    Ok(Instrument { id: row.get(0), symbol: row.get(1), calendar })
+                };
+                rows.iter().map(of).collect::<Result<_>>()?
+            }
+        };
+        for instrument in &found {
+            db.remember(instrument.id, &instrument.symbol);
+        }
+        Ok(found)
+    }
+}
+
+/// Whether an instrument can meet a condition; the rows are checked again.
+fn may_meet(condition: &Condition, instrument: &Instrument) -> bool {
+    if condition.op != Operator::Eq {
+        return true;
+    }
+    condition.values.iter().any(|value| match (condition.column.as_str(), value) {
+        ("id", ScalarValue::Int32(Some(id))) => *id == instrument.id,
+        ("symbol", value) => value.try_as_str().flatten().is_none_or(|symbol| symbol == instrument.symbol),
+        _ => true,
+    })
 }
 
 const COLUMNS: &str = "ts, ns, seq, sub, price, size, flags, cond, ts_recv, trade_id, op";
@@ -48,6 +95,9 @@ const COLUMNS: &str = "ts, ns, seq, sub, price, size, flags, cond, ts_recv, trad
 /// # Errors
 /// What the server says; a row that is none.
 pub async fn live_rows(db: &Arc<Db>, instrument: i32, from: Nanos, till: Nanos) -> Result<LiveRows> {
+    if !db.has_server() {
+        return Ok(LiveRows::default());
+    }
     // Rows of the first and the last microsecond are checked again, by the nanosecond.
     let range = format!("instrument_id = {instrument} AND ts >= {} AND ts <= {}", timestamptz(from), timestamptz(till));
     let sql = format!("SELECT {COLUMNS} FROM market.live_trades WHERE {range}");
@@ -106,32 +156,258 @@ async fn collect(mut stream: CopyRows, from: Nanos, till: Nanos) -> Result<LiveR
     Ok(rows)
 }
 
-/// A stream of sealed parts, ordered by trade date and first key.
-pub struct Blocks(CopyRows);
+/// What a query wants of an instrument's sealed parts beside their trade dates.
+#[derive(Clone, Debug)]
+pub struct Narrow {
+    /// These trade dates alone.
+    pub days: Option<BTreeSet<TradeDate>>,
+    /// Parts that may have times in this range, both ends included.
+    pub instants: (Nanos, Nanos),
+    /// Which columns the archive decodes; a block has them all.
+    pub columns: Columns,
+}
+
+impl Default for Narrow {
+    fn default() -> Narrow {
+        Narrow { days: None, instants: (i64::MIN, i64::MAX), columns: Columns::All }
+    }
+}
+
+impl Narrow {
+    fn takes(&self, manifest: &Manifest, day: TradeDate) -> bool {
+        let meets = manifest.first_ts <= self.instants.1 && manifest.last_ts >= self.instants.0;
+        meets && self.days.as_ref().is_none_or(|days| days.contains(&day))
+    }
+
+    fn sql(&self) -> String {
+        let mut sql = String::new();
+        if let Some(days) = &self.days {
+            let days: Vec<String> = days.iter().map(TradeDate::to_string).collect();
+            sql = format!(" AND trade_date = ANY ({}::date[])", literal(&format!("{{{}}}", days.join(","))));
+        }
+        if self.instants.0 != i64::MIN {
+            sql = format!("{sql} AND last_ts >= {}", timestamptz(self.instants.0));
+        }
+        if self.instants.1 != i64::MAX {
+            sql = format!("{sql} AND first_ts <= {}", timestamptz(self.instants.1));
+        }
+        sql
+    }
+}
+
+/// A sealed part of a session.
+pub enum Part {
+    /// A block, to be decoded page by page.
+    Block(Bytes),
+    /// A whole archived session, page by page.
+    Pages(Pages),
+}
+
+/// A stream of sealed parts, ordered by trade date and first key: those of the database, and those that only the archive has.
+pub struct Blocks {
+    rows: Option<CopyRows>,
+    ahead: Option<(TradeDate, Bytes)>,
+    archived: VecDeque<Archived>,
+    db: Arc<Db>,
+    narrow: Narrow,
+}
 
 impl Blocks {
-    /// The parts of an instrument on trade dates `first..=last`; `also` narrows them.
+    /// The parts of an instrument on trade dates `first..=last`, narrowed.
     ///
     /// # Errors
-    /// What the server says.
-    pub async fn open(db: &Arc<Db>, instrument: i32, first: TradeDate, last: TradeDate, also: &str) -> Result<Blocks> {
-        let sql = format!(
-            "SELECT trade_date, payload FROM market.trade_blocks WHERE instrument_id = {instrument} AND trade_date BETWEEN {} AND {} {also}
-             ORDER BY trade_date, first_ts, first_ns, first_seq, first_sub",
-            date(first),
-            date(last)
-        );
-        Ok(Blocks(db.copy(&sql).await?))
+    /// What the server says; an archive that cannot be read.
+    pub async fn open(
+        db: &Arc<Db>,
+        instrument: i32,
+        first: TradeDate,
+        last: TradeDate,
+        narrow: Narrow,
+    ) -> Result<Blocks> {
+        let rows = match db.has_server() {
+            false => None,
+            true => {
+                let sql = format!(
+                    "SELECT trade_date, payload FROM market.trade_blocks WHERE instrument_id = {instrument} AND trade_date BETWEEN {} AND {}{}
+                     ORDER BY trade_date, first_ts, first_ns, first_seq, first_sub",
+                    date(first),
+                    date(last),
+                    narrow.sql()
+                );
+                Some(db.copy(&sql).await?)
+            }
+        };
+        let mut archived = archived(db, instrument, first, last).await?;
+        archived.retain(|one| narrow.takes(&one.manifest, one.day));
+        Ok(Blocks { rows, ahead: None, archived, db: Arc::clone(db), narrow })
     }
 
     /// The next part and its trade date.
     ///
     /// # Errors
-    /// A connection that broke.
-    pub async fn next(&mut self) -> Result<Option<(TradeDate, Bytes)>> {
-        let Some(f) = self.0.next().await? else { return Ok(None) };
-        Ok(Some((TradeDate(f.some(f.days(0))?), f.bytes(1).cloned().unwrap_or_default())))
+    /// A connection that broke; an archived file that is not what was written.
+    pub async fn next(&mut self) -> Result<Option<(TradeDate, Part)>> {
+        if let (None, Some(rows)) = (&self.ahead, &mut self.rows) {
+            self.ahead = match rows.next().await? {
+                Some(f) => Some((TradeDate(f.some(f.days(0))?), f.bytes(1).cloned().unwrap_or_default())),
+                None => None,
+            };
+            if self.ahead.is_none() {
+                self.rows = None;
+            }
+        }
+        let before = |one: &Archived| self.ahead.as_ref().is_none_or(|(ahead, _)| one.day < *ahead);
+        if self.archived.front().is_some_and(before)
+            && let (Some(Archived { day, manifest, .. }), Some(archive)) = (self.archived.pop_front(), &self.db.archive)
+        {
+            let pages = archive.pages(&manifest, self.narrow.columns, self.narrow.instants)?;
+            return Ok(Some((day, Part::Pages(pages))));
+        }
+        Ok(self.ahead.take().map(|(day, bytes)| (day, Part::Block(bytes))))
     }
+}
+
+/// A session that is read from the archive.
+struct Archived {
+    day: TradeDate,
+    manifest: Manifest,
+    /// Also its minute bars; the database may have kept them.
+    minutes: bool,
+}
+
+/// The archived sessions that are read: all of them without a database, else those whose trades retention dropped there.
+async fn archived(db: &Arc<Db>, instrument: i32, first: TradeDate, last: TradeDate) -> Result<VecDeque<Archived>> {
+    let Some((archive, symbol)) = db.archived(instrument) else { return Ok(VecDeque::new()) };
+    let mut found = VecDeque::new();
+    if !db.has_server() {
+        for day in archive.days(&symbol)?.into_iter().filter(|day| (first..=last).contains(day)) {
+            if let Some(manifest) = archive.manifest(&symbol, day)? {
+                found.push_back(Archived { day, manifest, minutes: true });
+            }
+        }
+        return Ok(found);
+    }
+    let sql = format!(
+        "SELECT trade_date, min(digest), bool_or(minutes_dropped_at IS NOT NULL)
+         FROM market.session_bars WHERE instrument_id = {instrument} AND trade_date BETWEEN {} AND {}
+         AND trades_dropped_at IS NOT NULL GROUP BY trade_date ORDER BY trade_date",
+        date(first),
+        date(last)
+    );
+    let mut stream = db.copy(&sql).await?;
+    while let Some(f) = stream.next().await? {
+        let (day, digest) = (TradeDate(f.some(f.days(0))?), f.some(f.i64(1))? as u64);
+        if let Some(manifest) = archive.manifest(&symbol, day)?
+            && manifest.digest()? == digest
+        {
+            found.push_back(Archived { day, manifest, minutes: f.some(f.bool(2))? });
+        }
+    }
+    Ok(found)
+}
+
+/// The blocks of minute bars, in no order of the two stores.
+pub struct Minutes {
+    rows: Option<CopyRows>,
+    archived: VecDeque<Archived>,
+    db: Arc<Db>,
+}
+
+impl Minutes {
+    /// Those of an instrument on trade dates `first..=last`.
+    ///
+    /// # Errors
+    /// What the server says; an archive that cannot be read.
+    pub async fn open(db: &Arc<Db>, instrument: i32, first: TradeDate, last: TradeDate) -> Result<Minutes> {
+        let mut archived = archived(db, instrument, first, last).await?;
+        archived.retain(|one| one.minutes);
+        let sql = format!(
+            "SELECT trade_date, payload FROM market.bar_blocks WHERE instrument_id = {instrument} AND trade_date BETWEEN {} AND {} ORDER BY trade_date",
+            date(first),
+            date(last)
+        );
+        let rows = if db.has_server() { Some(db.copy(&sql).await?) } else { None };
+        Ok(Minutes { rows, archived, db: Arc::clone(db) })
+    }
+
+    /// The next session's.
+    ///
+    /// # Errors
+    /// A connection that broke; an archived file that is not what was written.
+    pub async fn next(&mut self) -> Result<Option<(TradeDate, Bytes)>> {
+        if let Some(rows) = &mut self.rows {
+            if let Some(f) = rows.next().await? {
+                return Ok(Some((TradeDate(f.some(f.days(0))?), f.bytes(1).cloned().unwrap_or_default())));
+            }
+            self.rows = None;
+        }
+        while let (Some(one), Some(archive)) = (self.archived.pop_front(), &self.db.archive) {
+            if let Some(bytes) = archive.minutes(&one.manifest)? {
+                return Ok(Some((one.day, bytes)));
+            }
+        }
+        Ok(None)
+    }
+}
+
+/// What is known of a sealed session beside its trades.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct SealedState {
+    /// Its trade date.
+    pub day: TradeDate,
+    /// -1 provisional, 0 final, n the n-th revision.
+    pub revision: i32,
+    /// Retention dropped its trades.
+    pub trades_dropped: bool,
+    /// Retention dropped its minute bars.
+    pub minutes_dropped: bool,
+    /// What was dropped is read from the archive.
+    pub archived: bool,
+}
+
+/// The states of an instrument's sealed sessions on trade dates `first..=last`; what is not there is provisional.
+///
+/// # Errors
+/// What the server says; an archive that cannot be read.
+pub async fn sealed_states(
+    db: &Arc<Db>,
+    instrument: i32,
+    first: TradeDate,
+    last: TradeDate,
+) -> Result<Vec<SealedState>> {
+    let archived = archived(db, instrument, first, last).await?;
+    if !db.has_server() {
+        let state = |one: Archived| {
+            let revision = match one.manifest.state.as_str() {
+                "provisional" => -1,
+                "final" => 0,
+                _ => one.manifest.revision,
+            };
+            SealedState { day: one.day, revision, trades_dropped: false, minutes_dropped: false, archived: true }
+        };
+        // Trades that count for nothing leave a session without bars, and so without a state.
+        return Ok(archived.into_iter().filter(|one| !one.manifest.bars.is_empty()).map(state).collect());
+    }
+    let sql = format!(
+        "SELECT trade_date, CASE state WHEN 'provisional' THEN -1 WHEN 'final' THEN 0 ELSE revision END,
+                trades_dropped_at IS NOT NULL, minutes_dropped_at IS NOT NULL
+         FROM market.session_bars WHERE instrument_id = {instrument} AND trade_date BETWEEN {} AND {}",
+        date(first),
+        date(last)
+    );
+    let mut stream = db.copy(&sql).await?;
+    let mut states = Vec::new();
+    while let Some(f) = stream.next().await? {
+        let day = TradeDate(f.some(f.days(0))?);
+        states.push(SealedState {
+            day,
+            revision: f.some(f.i32(1))?,
+            trades_dropped: f.some(f.bool(2))?,
+            minutes_dropped: f.some(f.bool(3))?,
+            archived: archived.iter().any(|one| one.day == day),
+        });
+    }
+    Ok(states)
 }
 
 /// Merges live rows into sealed pages as they come by.
@@ -166,6 +442,16 @@ impl Overlay {
         overlay(&self.page, &self.rows, self.next..till, &mut self.merged);
         self.next = till;
         Ok(&self.merged)
+    }
+
+    /// A page that is decoded already, as readers see it.
+    pub fn over(&mut self, page: &Trades) -> &Trades {
+        self.merged.clear();
+        let last = page.len().checked_sub(1).map(|at| page.key(at));
+        let till = last.map_or(self.next, |last| self.rows.after(last)).min(self.end).max(self.next);
+        overlay(page, &self.rows, self.next..till, &mut self.merged);
+        self.next = till;
+        &self.merged
     }
 
     /// The rows behind the last page.

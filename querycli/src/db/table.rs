@@ -55,7 +55,7 @@ impl PgTable {
     /// # Errors
     /// What the server says.
     pub async fn open(db: Arc<Db>, name: &str) -> Result<PgTable> {
-        let statement = db.leader().await.prepare(&format!("SELECT * FROM market.{}", identifier(name))).await?;
+        let statement = db.leader().await?.prepare(&format!("SELECT * FROM market.{}", identifier(name))).await?;
         let (mut fields, mut selects) = (Vec::new(), Vec::new());
         for column in statement.columns() {
             let quoted = identifier(column.name());
@@ -67,6 +67,35 @@ impl PgTable {
             fields.push(Field::new(column.name(), kind.unwrap_or(DataType::Utf8), true));
         }
         Ok(PgTable { db, name: name.to_owned(), schema: Arc::new(Schema::new(fields)), selects })
+    }
+
+    /// Its name in the schema `market`.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// The database it is in.
+    pub fn db(&self) -> Arc<Db> {
+        Arc::clone(&self.db)
+    }
+
+    /// The type of a column that PostgreSQL has as we have it; `None` for one that comes as text.
+    pub fn plain(&self, column: &str) -> Option<&DataType> {
+        let (at, field) = self.schema.column_with_name(column)?;
+        (self.selects[at] == identifier(column)).then(|| field.data_type())
+    }
+
+    /// The conditions in SQL if PostgreSQL can check all of them as we would; nobody need check them again.
+    pub fn checked_alone(&self, filters: &[Expr]) -> Option<Vec<String>> {
+        let mut found = Vec::new();
+        for filter in filters {
+            let conditions = filter::whole(filter)?;
+            for condition in conditions {
+                self.plain(&condition.column)?;
+                found.push(filter::sql(&condition)?);
+            }
+        }
+        Some(found)
     }
 }
 
@@ -84,7 +113,11 @@ impl TableProvider for PgTable {
         &self,
         filters: &[&Expr],
     ) -> datafusion::common::Result<Vec<TableProviderFilterPushDown>> {
-        Ok(vec![TableProviderFilterPushDown::Inexact; filters.len()])
+        let alone = |filter: &&Expr| match self.checked_alone(std::slice::from_ref(*filter)) {
+            Some(_) => TableProviderFilterPushDown::Exact,
+            None => TableProviderFilterPushDown::Inexact,
+        };
+        Ok(filters.iter().map(alone).collect())
     }
 
     async fn scan(
@@ -107,8 +140,8 @@ impl TableProvider for PgTable {
         if !checked.is_empty() {
             sql = format!("{sql} WHERE {}", checked.join(" AND "));
         }
-        // Conditions are checked again above us, so a limit is safe only without any.
-        if let (Some(limit), true) = (limit, filters.is_empty()) {
+        // What PostgreSQL does not check is checked above us, and then the limit counts there.
+        if let (Some(limit), Some(_)) = (limit, self.checked_alone(filters)) {
             sql = format!("{sql} LIMIT {limit}");
         }
         let (db, rows_schema, label) = (Arc::clone(&self.db), Arc::clone(&schema), format!("PostgreSQL: {sql}"));
@@ -117,7 +150,8 @@ impl TableProvider for PgTable {
     }
 }
 
-fn stream_of(db: Arc<Db>, sql: String, schema: SchemaRef) -> SendableRecordBatchStream {
+/// The rows of a query, streamed.
+pub fn stream_of(db: Arc<Db>, sql: String, schema: SchemaRef) -> SendableRecordBatchStream {
     let of = Arc::clone(&schema);
     let opened = async move {
         let rows = db.copy(&sql).await.map_err(external)?;

@@ -1,12 +1,13 @@
 //! The table `trades`: sealed blocks, decoded here, with live rows over them.
 
 use super::filter::{self, Condition};
-use super::{Blocks, Db, Instrument, Overlay, live_rows, timestamptz};
+use super::{Blocks, Db, Instrument, Narrow, Overlay, Part, live_rows};
+use crate::archive::Columns;
 use crate::error::{Error, Result, external};
-use crate::lazy::{Lazy, plan};
+use crate::lazy::{Lazy, measured};
 use crate::scalar;
 use arrow::array::{
-    ArrayRef, Date32Array, Float64Array, Int16Array, Int32Array, Int64Array, RecordBatch, RecordBatchOptions,
+    Array, ArrayRef, Date32Array, Float64Array, Int16Array, Int32Array, Int64Array, RecordBatch, RecordBatchOptions,
     StringArray, TimestampMicrosecondArray,
 };
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
@@ -16,6 +17,7 @@ use datafusion::common::{DataFusionError, ScalarValue};
 use datafusion::execution::SendableRecordBatchStream;
 use datafusion::logical_expr::{Expr, Operator, TableProviderFilterPushDown, TableType};
 use datafusion::physical_plan::ExecutionPlan;
+use datafusion::physical_plan::metrics::{Count, ExecutionPlanMetricsSet, MetricBuilder};
 use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
 use futures_util::{TryStreamExt, stream};
 use market::block::{self, Core, Header};
@@ -54,22 +56,28 @@ impl TradesTable {
     }
 }
 
+/// Instruments are read on so many connections at most: each one is a connection to the server.
+const MOST_PARTITIONS: usize = 4;
+
 /// What a query asks of the trades, as far as it spares reading.
 #[derive(Clone, Debug)]
 struct Scope {
     /// Conditions on `market.instruments`.
-    instruments: String,
+    instruments: Vec<Condition>,
     days: (TradeDate, TradeDate),
     /// Both ends included.
     instants: (Nanos, Nanos),
+    /// Every how many instruments this partition takes one, and which.
+    share: (usize, usize),
 }
 
 impl Scope {
     fn new(filters: &[Expr]) -> Scope {
         let mut scope = Scope {
-            instruments: "true".into(),
+            instruments: Vec::new(),
             days: (TradeDate(i32::MIN), TradeDate(i32::MAX)),
             instants: (i64::MIN, i64::MAX),
+            share: (1, 0),
         };
         for condition in filter::conditions(filters) {
             scope.narrow(condition);
@@ -83,9 +91,7 @@ impl Scope {
                 if condition.column == "instrument_id" {
                     condition.column = "id".into();
                 }
-                if let Some(sql) = filter::sql(&condition) {
-                    self.instruments = format!("{} AND {sql}", self.instruments);
-                }
+                self.instruments.push(condition);
             }
             "trade_date" => {
                 if let [ScalarValue::Date32(Some(day))] = condition.values[..] {
@@ -114,6 +120,23 @@ impl Scope {
             }
             _ => {}
         }
+    }
+}
+
+impl Scope {
+    /// What EXPLAIN shows: what bounds the reading.
+    fn label(&self) -> String {
+        let mut said: Vec<String> = self.instruments.iter().filter_map(filter::sql).collect();
+        let day = |word: &str, day: TradeDate| format!("trade_date {word} {day}");
+        let instant = |word: &str, ts: Nanos| format!("ts {word} {}", market::time::format_instant(ts));
+        let bounds = [
+            (self.days.0.0 != i32::MIN).then(|| day("from", self.days.0)),
+            (self.days.1.0 != i32::MAX).then(|| day("to", self.days.1)),
+            (self.instants.0 != i64::MIN).then(|| instant("from", self.instants.0)),
+            (self.instants.1 != i64::MAX).then(|| instant("to", self.instants.1)),
+        ];
+        said.extend(bounds.into_iter().flatten());
+        if said.is_empty() { "all blocks".into() } else { format!("blocks with {}", said.join(", ")) }
     }
 }
 
@@ -146,7 +169,7 @@ impl TableProvider for TradesTable {
 
     async fn scan(
         &self,
-        _: &dyn DataFusionSession,
+        session: &dyn DataFusionSession,
         projection: Option<&Vec<usize>>,
         filters: &[Expr],
         limit: Option<usize>,
@@ -154,17 +177,50 @@ impl TableProvider for TradesTable {
         let wanted: Vec<usize> = projection.cloned().unwrap_or_else(|| (0..self.schema.fields().len()).collect());
         let schema = Arc::new(self.schema.project(&wanted)?);
         let scope = Scope::new(filters);
-        let label = format!("trades: instruments {}, {} to {}", scope.instruments, scope.days.0, scope.days.1);
-        let (db, of) = (Arc::clone(&self.db), Arc::clone(&schema));
-        let make = Arc::new(move || stream_of(Arc::clone(&db), scope.clone(), Arc::clone(&of)));
-        plan(vec![Lazy::new(Arc::clone(&schema), label, make)], schema, None, limit)
+        let label = format!("trades of {:?}: {}", self.db, scope.label());
+        let single = |condition: &Condition| condition.op == Operator::Eq && condition.values.len() == 1;
+        let parts = match scope.instruments.iter().any(single) {
+            true => 1,
+            false => session.config().target_partitions().clamp(1, MOST_PARTITIONS),
+        };
+        let metrics = ExecutionPlanMetricsSet::new();
+        let part = |number| {
+            let scope = Scope { share: (parts, number), ..scope.clone() };
+            let (db, of, work) = (Arc::clone(&self.db), Arc::clone(&schema), Work::new(&metrics, number));
+            let make = Arc::new(move || stream_of(Arc::clone(&db), scope.clone(), Arc::clone(&of), work.clone()));
+            Lazy::new(Arc::clone(&schema), label.clone(), make)
+        };
+        measured((0..parts).map(part).collect(), Arc::clone(&schema), None, limit, metrics.clone())
     }
 }
 
-fn stream_of(db: Arc<Db>, scope: Scope, schema: SchemaRef) -> SendableRecordBatchStream {
+/// What EXPLAIN ANALYZE shows.
+#[derive(Clone)]
+struct Work {
+    blocks: Count,
+    archived_sessions: Count,
+    pages_decoded: Count,
+    pages_skipped: Count,
+    output_rows: Count,
+}
+
+impl Work {
+    fn new(metrics: &ExecutionPlanMetricsSet, partition: usize) -> Work {
+        let count = |name: &'static str| MetricBuilder::new(metrics).counter(name, partition);
+        Work {
+            blocks: count("blocks"),
+            archived_sessions: count("archived_sessions"),
+            pages_decoded: count("pages_decoded"),
+            pages_skipped: count("pages_skipped"),
+            output_rows: MetricBuilder::new(metrics).output_rows(partition),
+        }
+    }
+}
+
+fn stream_of(db: Arc<Db>, scope: Scope, schema: SchemaRef, work: Work) -> SendableRecordBatchStream {
     let of = Arc::clone(&schema);
     let opened = async move {
-        let reader = Reader::open(db, scope, of).await.map_err(external)?;
+        let reader = Reader::open(db, scope, of, work).await.map_err(external)?;
         Ok::<_, DataFusionError>(stream::try_unfold(reader, |mut reader| async move {
             let batch = reader.next().await.map_err(external)?;
             Ok(batch.map(|batch| (batch, reader)))
@@ -183,37 +239,36 @@ struct Reader {
     instruments: VecDeque<Instrument>,
     current: Option<Current>,
     ready: VecDeque<RecordBatch>,
+    work: Work,
 }
 
 struct Current {
     instrument: Instrument,
     blocks: Blocks,
+    /// Of the archived session that is being read.
+    pages: Option<crate::archive::Pages>,
+    /// Whether archived pages have their identities, because live rows may lie over them.
+    keys: bool,
     overlay: Overlay,
     places: Places,
+    names: Option<StringArray>,
 }
 
 impl Reader {
-    async fn open(db: Arc<Db>, scope: Scope, schema: SchemaRef) -> Result<Reader> {
-        let sql =
-            format!("SELECT id, symbol, calendar FROM market.instruments WHERE {} ORDER BY id", scope.instruments);
-        let rows = db.leader().await.query(&sql, &[]).await?;
-        let mut instruments = VecDeque::new();
-        for row in rows {
-            instruments.push_back(Instrument {
-                id: row.get(0),
-                symbol: row.get(1),
-                calendar: db.calendars.find(row.get(2))?,
-            });
-        }
+    async fn open(db: Arc<Db>, scope: Scope, schema: SchemaRef, work: Work) -> Result<Reader> {
+        let (parts, number) = scope.share;
+        let all = Instrument::all(&db, &scope.instruments).await?;
+        let instruments = all.into_iter().skip(number).step_by(parts).collect();
         let ids = ["seq", "sub", "flags", "cond", "ts_recv", "trade_id"]
             .iter()
             .any(|name| schema.column_with_name(name).is_some());
-        Ok(Reader { db, scope, schema, ids, instruments, current: None, ready: VecDeque::new() })
+        Ok(Reader { db, scope, schema, ids, instruments, current: None, ready: VecDeque::new(), work })
     }
 
     async fn next(&mut self) -> Result<Option<RecordBatch>> {
         loop {
             if let Some(batch) = self.ready.pop_front() {
+                self.work.output_rows.add(batch.num_rows());
                 return Ok(Some(batch));
             }
             let Some(current) = &mut self.current else {
@@ -221,8 +276,30 @@ impl Reader {
                 self.current = Some(self.start(instrument).await?);
                 continue;
             };
+            if let Some(pages) = &mut current.pages {
+                match pages.next()? {
+                    Some(page) => {
+                        self.work.pages_decoded.add(1);
+                        let page = if current.keys { current.overlay.over(&page).clone() } else { page };
+                        self.ready.push_back(current.batch(&Page::Trades(&page), &self.schema)?);
+                    }
+                    None => current.pages = None,
+                }
+                continue;
+            }
             match current.blocks.next().await? {
-                Some((_, bytes)) => current.block(&bytes, &self.scope, self.ids, &self.schema, &mut self.ready)?,
+                Some((_, Part::Block(bytes))) => {
+                    let (before, pages) = (self.ready.len(), Header::parse(&bytes)?.pages.len());
+                    current.block(&bytes, &self.scope, self.ids, &self.schema, &mut self.ready)?;
+                    let decoded = self.ready.len() - before;
+                    self.work.blocks.add(1);
+                    self.work.pages_decoded.add(decoded);
+                    self.work.pages_skipped.add(pages - decoded);
+                }
+                Some((_, Part::Pages(pages))) => {
+                    self.work.archived_sessions.add(1);
+                    current.pages = Some(pages);
+                }
                 None => {
                     let rest = current.overlay.rest().clone();
                     if !rest.is_empty() {
@@ -234,7 +311,7 @@ impl Reader {
         }
     }
 
-    async fn start(&self, instrument: Instrument) -> Result<Current> {
+    async fn start(&mut self, instrument: Instrument) -> Result<Current> {
         let (low, high) = self.scope.instants;
         let (mut from, mut till) = (low, high.saturating_add(1));
         let (mut first, mut last) = self.scope.days;
@@ -251,12 +328,14 @@ impl Reader {
             till = till.min(midnight(last.plus(MONTH)));
         }
         let clamp = |day: TradeDate| TradeDate(day.0.clamp(-365_000, 365_000));
-        let also = format!("AND last_ts >= {} AND first_ts <= {}", timestamptz(low), timestamptz(high));
         let rows = Arc::new(live_rows(&self.db, instrument.id, from, till).await?);
-        let blocks = Blocks::open(&self.db, instrument.id, clamp(first), clamp(last), &also).await?;
+        let keys = self.ids || !rows.is_empty();
+        let columns = if keys { Columns::All } else { Columns::Core };
+        let narrow = Narrow { instants: (low, high), columns, ..Narrow::default() };
+        let blocks = Blocks::open(&self.db, instrument.id, clamp(first), clamp(last), narrow).await?;
         let overlay = Overlay::new(Arc::clone(&rows), 0..rows.len());
         let places = Places { calendar: instrument.calendar, session: None, filing: None };
-        Ok(Current { instrument, blocks, overlay, places })
+        Ok(Current { instrument, blocks, pages: None, keys: !rows.is_empty(), overlay, places, names: None })
     }
 }
 
@@ -295,6 +374,18 @@ impl Current {
         Ok(())
     }
 
+    /// The symbol on every row: one array, of which each page takes as much as it has rows.
+    fn names(&mut self, rows: usize) -> ArrayRef {
+        if self.names.as_ref().is_none_or(|names| names.len() < rows) {
+            let symbol = self.instrument.symbol.as_str();
+            self.names = Some(StringArray::from_iter_values(std::iter::repeat_n(symbol, rows.max(block::PAGE))));
+        }
+        match &self.names {
+            Some(names) => Arc::new(names.slice(0, rows)),
+            None => Arc::new(StringArray::new_null(rows)),
+        }
+    }
+
     fn batch(&mut self, page: &Page<'_>, schema: &SchemaRef) -> Result<RecordBatch> {
         let ts = match page {
             Page::Trades(trades) => &trades.ts,
@@ -307,8 +398,15 @@ impl Current {
             false => Vec::new(),
         };
         let whole = |values: &[i64]| -> ArrayRef {
-            let micros = values.iter().map(|ts| (*ts != NONE_I64).then(|| ts.div_euclid(1000)));
-            Arc::new(TimestampMicrosecondArray::from_iter(micros).with_timezone("UTC"))
+            // Without a NULL there is no bitmap to build.
+            let none = values.contains(&NONE_I64);
+            let array = match none {
+                true => TimestampMicrosecondArray::from_iter(
+                    values.iter().map(|ts| (*ts != NONE_I64).then(|| ts.div_euclid(1000))),
+                ),
+                false => TimestampMicrosecondArray::from_iter_values(values.iter().map(|ts| ts.div_euclid(1000))),
+            };
+            Arc::new(array.with_timezone("UTC"))
         };
         let money = |price: bool| -> ArrayRef {
             let (values, unit) = match (page, price) {
@@ -317,7 +415,7 @@ impl Current {
                 (Page::Core(c), true) => (&c.price, c.price_unit),
                 (Page::Core(c), false) => (&c.size, c.size_unit),
             };
-            Arc::new(Float64Array::from_iter_values(values.iter().map(|value| money::to_f64(value * unit))))
+            Arc::new(Float64Array::from(floats(values, unit)))
         };
         let of_trades = |make: &dyn Fn(&Trades) -> ArrayRef| -> Result<ArrayRef> {
             match page {
@@ -328,9 +426,7 @@ impl Current {
         let mut columns: Vec<ArrayRef> = Vec::with_capacity(schema.fields().len());
         for field in schema.fields() {
             columns.push(match field.name().as_str() {
-                "symbol" => {
-                    Arc::new(StringArray::from_iter_values(std::iter::repeat_n(self.instrument.symbol.as_str(), rows)))
-                }
+                "symbol" => self.names(rows),
                 "instrument_id" => {
                     Arc::new(Int32Array::from_iter_values(std::iter::repeat_n(self.instrument.id, rows)))
                 }
@@ -357,6 +453,15 @@ impl Current {
         let options = RecordBatchOptions::new().with_row_count(Some(rows));
         RecordBatch::try_new_with_options(Arc::clone(schema), columns, &options)
             .map_err(|error| Error::world(error.to_string(), ""))
+    }
+}
+
+/// Fixed-point numbers as floats. What fits is one division each, without a branch.
+fn floats(values: &[i64], unit: i64) -> Vec<f64> {
+    let widest = values.iter().fold(0u64, |widest, value| widest | value.unsigned_abs());
+    match widest.checked_mul(unit.unsigned_abs()) {
+        Some(widest) if widest < 1 << 53 => values.iter().map(|value| (value * unit) as f64 / 1e9).collect(),
+        _ => values.iter().map(|value| money::to_f64(value * unit)).collect(),
     }
 }
 
@@ -392,5 +497,23 @@ impl Places {
         };
         self.filing = Some(filing);
         (filing.trade_date, Segment::Off)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn floats_of_any_width_are_those_of_the_domain() {
+        for (values, unit) in [
+            (vec![0, 1, -1, 9_007_199_254_740_991], 1),
+            (vec![9_007_199_254_740_992, -9_007_199_254_740_993, i64::MAX, -i64::MAX], 1),
+            (vec![67_942, -3_763, 0], 10_000_000),
+            (vec![900_719_925, 900_719_926, 922_337_203], 10_000_000),
+        ] {
+            let expected: Vec<f64> = values.iter().map(|value| money::to_f64(value * unit)).collect();
+            assert_eq!(floats(&values, unit), expected);
+        }
     }
 }

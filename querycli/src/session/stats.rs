@@ -38,6 +38,10 @@ struct Row {
 
 /// The newest value of each kind and session; `also` narrows them.
 async fn newest(db: &Arc<Db>, instrument: i32, also: &str) -> Result<Vec<Row>> {
+    if !db.has_server() {
+        // The archive keeps trades and bars alone.
+        return Ok(Vec::new());
+    }
     let sql = format!(
         "SELECT DISTINCT ON (trade_date, kind) trade_date, kind, value::float8, ts, known_at, status, source
          FROM market.session_stats WHERE instrument_id = {instrument} AND {also} ORDER BY trade_date, kind, known_at DESC"

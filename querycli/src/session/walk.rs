@@ -1,7 +1,7 @@
 //! Sessions of an instrument one after the other, with their trades as readers see them.
 
 use crate::bars::{State, calendar_of, states};
-use crate::db::{Blocks, Db, Instrument, Overlay, date, live_rows};
+use crate::db::{Blocks, Db, Instrument, Minutes, Narrow, Overlay, Part, date, live_rows};
 use crate::error::{Error, Result};
 use crate::files;
 use crate::tables::Market;
@@ -84,7 +84,10 @@ impl Subject {
             instrument.id,
             date(day)
         );
-        let row = db.leader().await.query_opt(&sql, &[]).await?;
+        if !db.has_server() {
+            return db.archive.as_ref().map_or(Ok(None), |archive| archive.tick_size(&instrument.symbol, day));
+        }
+        let row = db.leader().await?.query_opt(&sql, &[]).await?;
         Ok(row.map(|row| row.get(0)))
     }
 
@@ -123,7 +126,7 @@ impl Subject {
             }
             Source::Db(db, instrument) => {
                 let (mut states, dropped) = states(db, instrument.id, first, last).await?;
-                match (dropped.trades.first(), minutes) {
+                match (dropped.missing.first(), minutes) {
                     (None, _) => {}
                     (Some(_), Some(minutes)) if dropped.minutes.is_empty() => {
                         *minutes = stored_minutes(db, instrument.id, first, last).await?;
@@ -134,20 +137,35 @@ impl Subject {
                         return Err(Error::question(
                             format!(
                                 "{what} of {symbol} is made of trades, and retention dropped those of {} sessions asked for, the first {oldest}",
-                                dropped.trades.len()
+                                dropped.missing.len()
                             ),
                             "ask for later sessions; market.session_bars tells which have their trades",
                         ));
                     }
                 }
-                let rows = Arc::new(live_rows(db, instrument.id, from, till).await?);
+                let mut rows = live_rows(db, instrument.id, from, till).await?;
+                let gone = sessions.iter().filter(|s| dropped.trades.contains(&s.trade_date));
+                for session in gone {
+                    // what came after retention dropped the session's trades changes nothing of it
+                    rows.forget(session.from, session.till);
+                }
+                let rows = Arc::new(rows);
                 let lies = |s: &&Session<'_>| rows.trades.lower_bound(s.from) < rows.trades.lower_bound(s.till);
                 states.extend(sessions.iter().filter(lies).map(|s| (s.trade_date, State::Provisional)));
                 let mut sessions = BySession::new(sessions);
                 let mut overlay = Overlay::new(Arc::clone(&rows), 0..rows.len());
-                let mut blocks = Blocks::open(db, instrument.id, first, last, "").await?;
+                let mut blocks = Blocks::open(db, instrument.id, first, last, Narrow::default()).await?;
                 let mut trades = Trades::new();
-                while let Some((_, bytes)) = blocks.next().await? {
+                while let Some((_, part)) = blocks.next().await? {
+                    let bytes = match part {
+                        Part::Block(bytes) => bytes,
+                        Part::Pages(mut pages) => {
+                            while let Some(page) = pages.next()? {
+                                sessions.push(&page, &mut |s, t| each(s, t))?;
+                            }
+                            continue;
+                        }
+                    };
                     let header = Header::parse(&bytes)?;
                     for (at, page) in header.pages.iter().enumerate() {
                         if overlay.hits(page.last) {
@@ -169,15 +187,10 @@ impl Subject {
 
 /// The minute bars of sealed sessions, which outlive their trades.
 async fn stored_minutes(db: &Arc<Db>, instrument: i32, first: TradeDate, last: TradeDate) -> Result<Vec<MinuteBar>> {
-    let sql = format!(
-        "SELECT payload FROM market.bar_blocks WHERE instrument_id = {instrument} AND trade_date BETWEEN {} AND {} ORDER BY trade_date",
-        date(first),
-        date(last)
-    );
-    let mut stream = db.copy(&sql).await?;
+    let mut stream = Minutes::open(db, instrument, first, last).await?;
     let mut minutes = Vec::new();
-    while let Some(f) = stream.next().await? {
-        decode_minutes(f.bytes(0).map_or(&[][..], |bytes| &bytes[..]), &mut minutes)?;
+    while let Some((_, bytes)) = stream.next().await? {
+        decode_minutes(&bytes, &mut minutes)?;
     }
     Ok(minutes)
 }

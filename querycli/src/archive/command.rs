@@ -1,0 +1,351 @@
+//! `querycli archive push|verify|prune|restore|list`: the commands, and what they print.
+
+use super::{
+    Archive, Place, Prune, Pruned, Push, Pushed, Restore, Restored, Selection, Verified, Verify, prune, push, restore,
+    verify,
+};
+use crate::db::Db;
+use crate::error::{Error, Result};
+use clap::{Args, Subcommand};
+use market::TradeDate;
+use std::fmt::Write as _;
+use std::io::Write;
+use std::sync::Arc;
+use tokio_postgres::Client;
+
+/// Sessions as Parquet files: written, checked, brought back.
+#[derive(Args, Clone, Debug)]
+#[command(after_help = "Examples:
+  querycli archive push    --archive /srv/archive --db postgresql://localhost/market
+  querycli archive verify  --archive /srv/archive
+  querycli archive list    --archive /srv/archive --symbol ESZ25
+  querycli archive restore --archive /srv/archive --db postgresql://localhost/market --symbol ESZ25 --first 2025-11-03
+  querycli archive prune   --archive /srv/archive --db postgresql://localhost/market --before 2015-01-01
+
+Exit codes: 0 done, 1 something is not as it should be, 2 the question was wrong.")]
+pub struct Arguments {
+    #[command(subcommand)]
+    action: Action,
+}
+
+#[derive(Args, Clone, Debug)]
+struct Where {
+    /// The archive's folder
+    #[arg(long, env = "BELLWETHER_ARCHIVE", value_name = "DIR")]
+    archive: String,
+    /// A database with the extension
+    #[arg(long, env = "BELLWETHER_DB", hide_env_values = true, value_name = "URL")]
+    db: Option<String>,
+    /// A read-only replica of it, to read from
+    #[arg(long, env = "BELLWETHER_READ_DB", hide_env_values = true, value_name = "URL")]
+    read_db: Option<String>,
+}
+
+#[derive(Args, Clone, Debug)]
+struct Which {
+    /// This instrument alone; may be given several times
+    #[arg(long, value_name = "SYMBOL")]
+    symbol: Vec<String>,
+    /// From this trade date on
+    #[arg(long, value_name = "DATE", value_parser = day)]
+    first: Option<TradeDate>,
+    /// To this trade date
+    #[arg(long, value_name = "DATE", value_parser = day)]
+    last: Option<TradeDate>,
+}
+
+fn day(text: &str) -> std::result::Result<TradeDate, String> {
+    TradeDate::parse(text).map_err(|error| format!("{error}; write it like 2025-11-28"))
+}
+
+#[derive(Subcommand, Clone, Debug)]
+enum Action {
+    /// Write sealed sessions into the archive, read them back, and tell the database
+    Push {
+        #[command(flatten)]
+        place: Where,
+        #[command(flatten)]
+        which: Which,
+    },
+    /// Check that every byte is as it was written and, with --db, that the database believes the same
+    Verify {
+        #[command(flatten)]
+        place: Where,
+        #[command(flatten)]
+        which: Which,
+        /// Compare hashes alone, without decoding
+        #[arg(long)]
+        quick: bool,
+    },
+    /// Remove what interrupted pushes left and, with --before, old sessions that the database still has
+    Prune {
+        #[command(flatten)]
+        place: Where,
+        /// Of this instrument alone; may be given several times
+        #[arg(long, value_name = "SYMBOL")]
+        symbol: Vec<String>,
+        /// Remove sessions before this trade date
+        #[arg(long, value_name = "DATE", value_parser = day)]
+        before: Option<TradeDate>,
+        /// Also sessions whose trades are nowhere else
+        #[arg(long)]
+        only_copies: bool,
+        /// Say what would go, and remove nothing
+        #[arg(long)]
+        dry_run: bool,
+    },
+    /// Put archived sessions back into a database, each whole and as it was
+    Restore {
+        #[command(flatten)]
+        place: Where,
+        #[command(flatten)]
+        which: Which,
+    },
+    /// List archived sessions
+    List {
+        #[command(flatten)]
+        place: Where,
+        #[command(flatten)]
+        which: Which,
+    },
+}
+
+fn selection(which: &Which) -> Selection {
+    Selection { symbols: which.symbol.clone(), first: which.first, last: which.last }
+}
+
+async fn database(place: &Where) -> Result<Option<Arc<Db>>> {
+    let Some(url) = &place.db else { return Ok(None) };
+    let db = Db::connect(url).await?;
+    db.begin().await?;
+    Ok(Some(Arc::new(db)))
+}
+
+fn needed(db: Option<Arc<Db>>, command: &str) -> Result<Arc<Db>> {
+    db.ok_or_else(|| {
+        Error::question(format!("archive {command} needs a database"), "name one with --db or BELLWETHER_DB")
+    })
+}
+
+/// Runs one; whether all is as it should be. What happens is written as it happens.
+///
+/// # Errors
+/// A wrong question, a server that is not there, a disk that is full.
+pub async fn run(arguments: &Arguments, out: &mut impl Write) -> Result<bool> {
+    let mut lines = Lines { out, broken: None };
+    let good = match &arguments.action {
+        Action::Push { place, which } => {
+            let db = needed(database(place).await?, "push")?;
+            let what = Push { selection: selection(which) };
+            let writer = db.writer().await?;
+            let reads = match &place.read_db {
+                Some(url) => Arc::new(Db::connect(url).await?),
+                None => db,
+            };
+            pushes(&reads, &writer, &Place::parse(&place.archive)?, &what, &mut lines).await?
+        }
+        Action::Verify { place, which, quick } => {
+            let db = database(place).await?;
+            let what = Verify { selection: selection(which), quick: *quick };
+            verifies(db.as_deref(), &Archive::open(&place.archive)?, &what, &mut lines).await?
+        }
+        Action::Prune { place, symbol, before, only_copies, dry_run } => {
+            let db = database(place).await?;
+            let what = Prune { before: *before, symbols: symbol.clone(), only_copies: *only_copies, dry_run: *dry_run };
+            prunes(db.as_deref(), &Archive::open(&place.archive)?, &what, &mut lines).await?
+        }
+        Action::Restore { place, which } => {
+            let db = needed(database(place).await?, "restore")?;
+            let what = Restore { selection: selection(which) };
+            restores(&db, &Archive::open(&place.archive)?, &what, &mut lines).await?
+        }
+        Action::List { place, which } => list(&Archive::open(&place.archive)?, &selection(which), &mut lines)?,
+    };
+    match lines.broken {
+        Some(error) if error.kind() != std::io::ErrorKind::BrokenPipe => {
+            Err(Error::world(format!("cannot write: {error}"), ""))
+        }
+        _ => Ok(good),
+    }
+}
+
+/// Writes lines, and remembers that nobody reads them any more.
+struct Lines<'a, W: Write> {
+    out: &'a mut W,
+    broken: Option<std::io::Error>,
+}
+
+impl<W: Write> Lines<'_, W> {
+    fn say(&mut self, line: &str) {
+        if self.broken.is_none()
+            && let Err(error) = writeln!(self.out, "{line}").and_then(|()| self.out.flush())
+        {
+            self.broken = Some(error);
+        }
+    }
+}
+
+fn count(n: usize, what: &str) -> String {
+    format!("{n} {what}{}", if n == 1 { "" } else { "s" })
+}
+
+fn said(name: &str, error: &Error) -> String {
+    let message =
+        if error.message.contains(name) { error.message.clone() } else { format!("{name}: {}", error.message) };
+    if error.hint.is_empty() { message } else { format!("{message} ({})", error.hint) }
+}
+
+async fn pushes<W: Write>(
+    db: &Arc<Db>,
+    writer: &Client,
+    place: &Place,
+    what: &Push,
+    lines: &mut Lines<'_, W>,
+) -> Result<bool> {
+    let (mut written, mut known, mut failed) = (0, 0, 0);
+    push(db, writer, place, what, |done| match done {
+        Pushed::Written(manifest) => {
+            written += 1;
+            lines.say(&format!(
+                "archived {} ({}, {} bytes)",
+                manifest.name(),
+                count(manifest.n as usize, "trade"),
+                manifest.trades.bytes
+            ));
+        }
+        Pushed::Known(_) => known += 1,
+        Pushed::Failed(name, error) => {
+            failed += 1;
+            lines.say(&format!("failed   {}", said(name, error)));
+        }
+    })
+    .await?;
+    let mut summary = format!("{} archived", count(written, "session"));
+    if known > 0 {
+        let _ = write!(summary, ", {known} there already");
+    }
+    if failed > 0 {
+        let _ = write!(summary, ", {failed} failed");
+    }
+    lines.say(&summary);
+    Ok(failed == 0)
+}
+
+async fn verifies<W: Write>(
+    db: Option<&Db>,
+    archive: &Archive,
+    what: &Verify,
+    lines: &mut Lines<'_, W>,
+) -> Result<bool> {
+    let (mut good, mut bad, mut leftover, mut trades) = (0, 0, 0, 0);
+    let mut hear = |found: &Verified| match found {
+        Verified::Good(manifest) => {
+            good += 1;
+            trades += manifest.n;
+        }
+        Verified::Bad(name, error) => {
+            bad += 1;
+            lines.say(&format!("broken   {}", said(name, error)));
+        }
+        Verified::Leftover(file) => {
+            leftover += 1;
+            lines.say(&format!("leftover {file}"));
+        }
+    };
+    verify(archive, what, &mut hear)?;
+    if let Some(db) = db {
+        verify::against(db, archive, &what.selection, &mut hear).await?;
+    }
+    let mut summary = format!("{} with {} as written", count(good, "session"), count(trades as usize, "trade"));
+    if bad > 0 {
+        let _ = write!(summary, ", {bad} broken");
+    }
+    if leftover > 0 {
+        let _ = write!(
+            summary,
+            ", {} of interrupted pushes (querycli archive prune removes them)",
+            count(leftover, "file")
+        );
+    }
+    lines.say(&summary);
+    Ok(bad == 0)
+}
+
+async fn prunes<W: Write>(db: Option<&Db>, archive: &Archive, what: &Prune, lines: &mut Lines<'_, W>) -> Result<bool> {
+    let (mut files, mut sessions, mut kept) = (0, 0, 0);
+    let removed = if what.dry_run { "would go" } else { "removed " };
+    prune(db, archive, what, |done| match done {
+        Pruned::Leftover(file) => {
+            files += 1;
+            lines.say(&format!("{removed} {file}"));
+        }
+        Pruned::Session(manifest) => {
+            sessions += 1;
+            lines.say(&format!("{removed} {}", manifest.name()));
+        }
+        Pruned::Kept(name, why) => {
+            kept += 1;
+            lines.say(&format!("kept     {name}: {why}"));
+        }
+    })
+    .await?;
+    let verb = if what.dry_run { "would be removed" } else { "removed" };
+    lines.say(&format!(
+        "{} and {} of interrupted pushes {verb}, {kept} kept",
+        count(sessions, "session"),
+        count(files, "file")
+    ));
+    Ok(true)
+}
+
+async fn restores<W: Write>(db: &Db, archive: &Archive, what: &Restore, lines: &mut Lines<'_, W>) -> Result<bool> {
+    let (mut written, mut known, mut failed) = (0, 0, 0);
+    restore(db, archive, what, |done| match done {
+        Restored::Written(manifest) => {
+            written += 1;
+            lines.say(&format!("restored {} ({})", manifest.name(), count(manifest.n as usize, "trade")));
+        }
+        Restored::Known(_) => known += 1,
+        Restored::Failed(name, error) => {
+            failed += 1;
+            lines.say(&format!("failed   {}", said(name, error)));
+        }
+    })
+    .await?;
+    let mut summary = format!("{} restored", count(written, "session"));
+    if known > 0 {
+        let _ = write!(summary, ", {known} there already");
+    }
+    if failed > 0 {
+        let _ = write!(summary, ", {failed} failed");
+    }
+    lines.say(&summary);
+    Ok(failed == 0)
+}
+
+fn list<W: Write>(archive: &Archive, selection: &Selection, lines: &mut Lines<'_, W>) -> Result<bool> {
+    let (mut sessions, mut trades, mut bytes, mut broken) = (0, 0, 0, 0);
+    for (symbol, day) in archive.sessions(selection)? {
+        match archive.manifest(&symbol, day) {
+            Ok(Some(manifest)) => {
+                let size: u64 = manifest.contents().map(|content| content.bytes).sum();
+                let state = match manifest.state.as_str() {
+                    "revised" => format!("revised({})", manifest.revision),
+                    state => state.to_owned(),
+                };
+                lines.say(&format!(
+                    "{symbol}  {day}  {:>9} trades  {size:>10} bytes  {}  {state}",
+                    manifest.n, manifest.digest
+                ));
+                (sessions, trades, bytes) = (sessions + 1, trades + manifest.n as usize, bytes + size);
+            }
+            Ok(None) => {}
+            Err(error) => {
+                broken += 1;
+                lines.say(&format!("{symbol}  {day}  broken: {}", error.message));
+            }
+        }
+    }
+    lines.say(&format!("{}, {}, {bytes} bytes", count(sessions, "session"), count(trades, "trade")));
+    Ok(broken == 0)
+}

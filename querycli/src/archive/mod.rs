@@ -1,0 +1,262 @@
+//! The archive: one Parquet file per instrument and trade date, with a manifest that says what it holds.
+//!
+//! ```text
+//! sessions/symbol=ESZ25/2025-11-28.json                          the manifest: the session is archived if it is here
+//! trades/symbol=ESZ25/trade_date=2025-11-28/DIGEST.parquet       its trades, for any reader of Parquet
+//! minutes/symbol=ESZ25/2025-11-28-HASH.bars                      its minute bars, as the database stores them
+//! calendars/XNYS@2-HASH.toml                                     a calendar that a user published
+//! ```
+//!
+//! Push writes the files, then the manifest, reads all of it back, and tells the database last (push.rs). So at any moment a
+//! session is archived whole or not at all, and what an interrupted push leaves is in nobody's way.
+
+pub mod command;
+mod file;
+mod manifest;
+mod place;
+mod prune;
+mod push;
+mod restore;
+mod tables;
+mod verify;
+
+pub use file::Columns;
+pub use file::Reader as Pages;
+pub use manifest::{Manifest, Terms};
+pub use place::Place;
+pub use prune::{Prune, Pruned, prune};
+pub use push::{Push, Pushed, push};
+pub use restore::{Restore, Restored, restore};
+pub use tables::{TABLES, table};
+pub use verify::{Verified, Verify, verify};
+
+use crate::db::Instrument;
+use crate::error::{Error, Result};
+use crate::known::Calendars;
+use bytes::Bytes;
+use manifest::{CALENDARS, SESSIONS, manifest_file, symbol_folder, symbol_of_folder};
+use market::{Nanos, Roll, Symbol, TradeDate};
+use std::fmt;
+
+/// An archive, to read.
+pub struct Archive {
+    place: Place,
+}
+
+impl fmt::Debug for Archive {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "archive {}", self.location())
+    }
+}
+
+/// Which sessions a command is about.
+#[derive(Clone, Debug, Default)]
+pub struct Selection {
+    /// These instruments; all if there are none.
+    pub symbols: Vec<String>,
+    /// From this trade date on.
+    pub first: Option<TradeDate>,
+    /// To this trade date.
+    pub last: Option<TradeDate>,
+}
+
+impl Selection {
+    /// Whether it has a session.
+    pub fn takes(&self, symbol: &str, day: TradeDate) -> bool {
+        (self.symbols.is_empty() || self.symbols.iter().any(|wanted| wanted == symbol))
+            && self.first.is_none_or(|first| first <= day)
+            && self.last.is_none_or(|last| day <= last)
+    }
+}
+
+impl Archive {
+    /// Opens one that is there.
+    ///
+    /// # Errors
+    /// No folder, or one that is no archive.
+    pub fn open(text: &str) -> Result<Archive> {
+        let place = Place::parse(text)?;
+        if !place.exists() {
+            return Err(Error::question(
+                format!("there is no archive {}", place.location()),
+                "querycli archive push makes one",
+            ));
+        }
+        Ok(Archive { place })
+    }
+
+    /// Where it lies.
+    pub fn location(&self) -> String {
+        self.place.location()
+    }
+
+    /// The symbols it has sessions of, sorted.
+    ///
+    /// # Errors
+    /// A folder that cannot be read.
+    pub fn symbols(&self) -> Result<Vec<String>> {
+        let folders = self.place.list(SESSIONS)?;
+        let mut symbols: Vec<String> = folders.iter().filter_map(|(name, _)| symbol_of_folder(name)).collect();
+        symbols.sort_unstable();
+        Ok(symbols)
+    }
+
+    /// The trade dates it has of a symbol, sorted.
+    ///
+    /// # Errors
+    /// A folder that cannot be read.
+    pub fn days(&self, symbol: &str) -> Result<Vec<TradeDate>> {
+        let files = self.place.list(&format!("{SESSIONS}/{}", symbol_folder(symbol)))?;
+        let day = |(name, _): &(String, bool)| TradeDate::parse(name.strip_suffix(".json")?).ok();
+        let mut days: Vec<TradeDate> = files.iter().filter_map(day).collect();
+        days.sort_unstable();
+        Ok(days)
+    }
+
+    /// Every session of a selection, by symbol and trade date.
+    ///
+    /// # Errors
+    /// A folder that cannot be read.
+    pub fn sessions(&self, selection: &Selection) -> Result<Vec<(String, TradeDate)>> {
+        let mut found = Vec::new();
+        for symbol in self.symbols()? {
+            let days = self.days(&symbol)?.into_iter();
+            found.extend(days.filter(|day| selection.takes(&symbol, *day)).map(|day| (symbol.clone(), day)));
+        }
+        Ok(found)
+    }
+
+    /// A session's manifest, checked; `None` if the session is not archived.
+    ///
+    /// # Errors
+    /// A manifest that is not what was written.
+    pub fn manifest(&self, symbol: &str, day: TradeDate) -> Result<Option<Manifest>> {
+        let name = manifest_file(symbol, day);
+        self.place.read(&name)?.map(|bytes| Manifest::from_bytes(&name, &bytes)).transpose()
+    }
+
+    /// The newest session's manifest of a symbol.
+    fn newest(&self, symbol: &str) -> Result<Option<Manifest>> {
+        match self.days(symbol)?.last() {
+            Some(day) => self.manifest(symbol, *day),
+            None => Ok(None),
+        }
+    }
+
+    /// A session's trades, page by page, as far as they may lie in `instants`. The file's bytes are checked first.
+    ///
+    /// # Errors
+    /// A file that is not what was written.
+    pub fn pages(&self, manifest: &Manifest, columns: Columns, instants: (Nanos, Nanos)) -> Result<Pages> {
+        Pages::open(manifest.trades.read(&self.place)?, columns, instants)
+    }
+
+    /// A session's block of minute bars; `None` if no trade counts for one.
+    ///
+    /// # Errors
+    /// A file that is not what was written.
+    pub fn minutes(&self, manifest: &Manifest) -> Result<Option<Bytes>> {
+        manifest.minutes.as_ref().map(|content| content.read(&self.place)).transpose()
+    }
+
+    /// The instruments, each with the calendar of its newest session. Ids are places in the sorted list of symbols.
+    ///
+    /// # Errors
+    /// A manifest that is not what was written; a calendar this program does not know.
+    pub fn instruments(&self, calendars: &Calendars) -> Result<Vec<Instrument>> {
+        let mut found = Vec::new();
+        for (at, symbol) in self.symbols()?.into_iter().enumerate() {
+            if let Some(manifest) = self.newest(&symbol)? {
+                let calendar = calendars.find(&manifest.instrument.calendar)?;
+                found.push(Instrument { id: at as i32 + 1, symbol, calendar });
+            }
+        }
+        Ok(found)
+    }
+
+    /// The instrument of a symbol as users write it: `ESZ25`, `ESZ5` (the year nearest to `near`), `ES.c.0`.
+    ///
+    /// # Errors
+    /// An unknown symbol, with the nearest one; ranks by volume, which need a database.
+    pub fn find(&self, asked: &str, near: TradeDate, calendars: &Calendars) -> Result<Instrument> {
+        let symbols = self.symbols()?;
+        let exact = |name: &str| symbols.iter().position(|symbol| symbol == name);
+        let at = match exact(asked) {
+            Some(at) => Some(at),
+            None => match Symbol::parse(asked, near)? {
+                future @ Symbol::Future { .. } => exact(&future.to_string()),
+                Symbol::Continuous { root, rule: Roll::Calendar, rank } => {
+                    self.front(&symbols, &root, rank, near)?.and_then(|symbol| exact(&symbol))
+                }
+                Symbol::Continuous { .. } => {
+                    return Err(Error::question(
+                        format!("\"{asked}\" ranks contracts by their volume or open interest, which takes a database"),
+                        "name one with --db, or ask for the contract itself",
+                    ));
+                }
+                Symbol::Plain(_) => None,
+            },
+        };
+        let Some((at, manifest)) = at.and_then(|at| Some((at, self.newest(&symbols[at]).transpose()?))) else {
+            let nearest = market::nearest::nearest(asked, symbols.iter().map(String::as_str)).map(str::to_owned);
+            return Err(market::Error::Unknown { what: "symbol", name: asked.to_owned(), nearest }.into());
+        };
+        let manifest = manifest?;
+        let calendar = calendars.find(&manifest.instrument.calendar)?;
+        Ok(Instrument { id: at as i32 + 1, symbol: symbols[at].clone(), calendar })
+    }
+
+    /// The contract of a root that is `rank`-th by expiry among those that still trade at `near`.
+    fn front(&self, symbols: &[String], root: &str, rank: u32, near: TradeDate) -> Result<Option<String>> {
+        let mut contracts = Vec::new();
+        for symbol in symbols {
+            let Ok(Symbol::Future { root: of, month, year }) = Symbol::parse(symbol, near) else { continue };
+            if of != root {
+                continue;
+            }
+            let known = self.newest(symbol)?.and_then(|manifest| manifest.instrument.expiry);
+            let expiry = match known {
+                Some(text) => TradeDate::parse(&text)?,
+                // as in SQL: a contract without a known expiry trades until its delivery month ends
+                None => {
+                    let (year, month) = if month == 12 { (year + 1, 1) } else { (year, month + 1) };
+                    TradeDate::parse(&format!("{year:04}-{month:02}-01"))?.plus(-1)
+                }
+            };
+            if expiry >= near {
+                contracts.push((expiry, symbol.clone()));
+            }
+        }
+        contracts.sort();
+        Ok(contracts.into_iter().nth(rank as usize).map(|(_, symbol)| symbol))
+    }
+
+    /// The tick size of a symbol on a day, where it is known: that of its session then, or of the last one before.
+    ///
+    /// # Errors
+    /// A manifest that is not what was written.
+    pub fn tick_size(&self, symbol: &str, day: TradeDate) -> Result<Option<f64>> {
+        let days = self.days(symbol)?;
+        let Some(at) = days.iter().rev().find(|other| **other <= day).or(days.first()) else { return Ok(None) };
+        let manifest = self.manifest(symbol, *at)?;
+        Ok(manifest.and_then(|manifest| manifest.instrument.tick_size?.parse().ok()))
+    }
+
+    /// Makes the calendars that users published known, as the database does.
+    ///
+    /// # Errors
+    /// A file that is not what was written.
+    pub fn adopt_calendars(&self, calendars: &Calendars) -> Result<()> {
+        for (name, _) in self.place.list(CALENDARS)? {
+            let Some((id, version, hash)) = push::calendar_of_file(&name) else { continue };
+            let file = format!("{CALENDARS}/{name}");
+            let bytes = self.place.read(&file)?.unwrap_or_default();
+            if push::calendar_hash(&bytes) != hash {
+                return Err(manifest::changed(&file, "its bytes are not those that were written"));
+            }
+            let text = String::from_utf8_lossy(&bytes);
+            calendars.adopt(&id, version, &text)?;
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,121 @@
+//! `archive prune`: what an interrupted push left, and sessions that are older than anybody wants.
+
+use super::manifest::{Manifest, manifest_file};
+use super::verify::{Verified, Verify, verify};
+use super::{Archive, Selection};
+use crate::db::Db;
+use crate::error::{Error, Result};
+use market::TradeDate;
+
+/// What to remove.
+#[derive(Clone, Debug, Default)]
+pub struct Prune {
+    /// Sessions before this trade date; none without it.
+    pub before: Option<TradeDate>,
+    /// Of these instruments alone.
+    pub symbols: Vec<String>,
+    /// Also sessions whose trades are nowhere else.
+    pub only_copies: bool,
+    /// Say what would go, and remove nothing.
+    pub dry_run: bool,
+}
+
+/// What happened.
+#[derive(Clone, Debug)]
+pub enum Pruned {
+    /// A file that belonged to no session is gone.
+    Leftover(String),
+    /// A session is gone.
+    Session(Manifest),
+    /// A session stays, with the reason.
+    Kept(String, String),
+}
+
+/// Removes. A session goes in the order that keeps everybody right: the database forgets that it is archived, then the
+/// manifest goes, then its files.
+///
+/// # Errors
+/// What the server says; a disk that forbids it. `before` without a database, unless only copies may go.
+pub async fn prune(db: Option<&Db>, archive: &Archive, prune: &Prune, mut each: impl FnMut(&Pruned)) -> Result<()> {
+    let _lock = archive.place.lock_to_prune()?;
+    let mut leftovers = Vec::new();
+    verify(archive, &Verify { selection: nothing(), quick: true }, |found| {
+        if let Verified::Leftover(file) = found {
+            leftovers.push(file.clone());
+        }
+    })?;
+    for file in leftovers {
+        if !prune.dry_run {
+            archive.place.remove(&file)?;
+            remove_folders(archive, &file);
+        }
+        each(&Pruned::Leftover(file));
+    }
+    let Some(before) = prune.before else { return Ok(()) };
+    if db.is_none() && !prune.only_copies {
+        return Err(Error::question(
+            "nobody can tell whether the sessions are anywhere else",
+            "name the database with --db, or say --only-copies",
+        ));
+    }
+    let selection = Selection { symbols: prune.symbols.clone(), first: None, last: Some(before.plus(-1)) };
+    for (symbol, day) in archive.sessions(&selection)? {
+        let name = format!("{symbol} {day}");
+        let manifest = match archive.manifest(&symbol, day) {
+            Ok(Some(manifest)) => manifest,
+            Ok(None) => continue,
+            Err(error) => {
+                each(&Pruned::Kept(name, format!("it is broken: {}", error.message)));
+                continue;
+            }
+        };
+        if let (Some(db), false) = (db, prune.only_copies)
+            && !in_database(db, &manifest).await?
+        {
+            each(&Pruned::Kept(name, "its trades are nowhere else (--only-copies removes them)".into()));
+            continue;
+        }
+        if !prune.dry_run {
+            if let Some(db) = db {
+                forget(db, archive, &symbol, day).await?;
+            }
+            archive.place.remove(&manifest_file(&symbol, day))?;
+            for content in [Some(&manifest.trades), manifest.minutes.as_ref()].into_iter().flatten() {
+                archive.place.remove(&content.file)?;
+                remove_folders(archive, &content.file);
+            }
+            remove_folders(archive, &manifest_file(&symbol, day));
+        }
+        each(&Pruned::Session(manifest));
+    }
+    Ok(())
+}
+
+fn nothing() -> Selection {
+    Selection { first: Some(TradeDate(i32::MAX)), ..Selection::default() }
+}
+
+fn remove_folders(archive: &Archive, file: &str) {
+    let mut name = file;
+    while let Some((folder, _)) = name.rsplit_once('/') {
+        archive.place.remove_empty(folder);
+        name = folder;
+    }
+}
+
+/// Whether the database has these very trades.
+async fn in_database(db: &Db, manifest: &Manifest) -> Result<bool> {
+    let sql = "SELECT count(*) > 0 FROM market.session_bars AS s JOIN market.instruments AS i ON i.id = s.instrument_id
+               WHERE i.symbol = $1 AND s.trade_date = $2::text::date AND s.digest = $3 AND s.trades_dropped_at IS NULL
+                 AND (SELECT sum(b.n) FROM market.trade_blocks AS b
+                      WHERE b.instrument_id = s.instrument_id AND b.trade_date = s.trade_date) = $4";
+    let (digest, n) = (manifest.digest()? as i64, manifest.n as i64);
+    let row = db.leader().await?.query_one(sql, &[&manifest.symbol, &manifest.trade_date, &digest, &n]).await?;
+    Ok(row.get(0))
+}
+
+async fn forget(db: &Db, archive: &Archive, symbol: &str, day: TradeDate) -> Result<()> {
+    let sql = "SELECT market.unmark_archived($1, $2::text::date, $3)";
+    db.writer().await?.query_one(sql, &[&symbol, &day.to_string(), &archive.location()]).await?;
+    Ok(())
+}

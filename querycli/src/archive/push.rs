@@ -1,0 +1,362 @@
+//! `archive push`: sealed sessions out of the database into the archive.
+//!
+//! For each session: its blocks are read in one snapshot and their digest compared with the database's; the files are written
+//! and then the manifest; all of it is read back from the disk, decoded, and the digest compared again; only then does the
+//! database hear of it. A push that was interrupted is taken up by the next: what is archived already is not written again.
+
+use super::manifest::{CALENDARS, Content, FORMAT, Manifest, Origin, SegmentRow, Terms, minutes_file, trades_file};
+use super::place::Place;
+use super::{Archive, Selection, file};
+use crate::db::{Blocks, Db, Narrow, Part};
+use crate::error::{Error, Result};
+use bytes::Bytes;
+use market::{Calendar, TradeDate, Trades, block};
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use tokio_postgres::{Client, Row};
+use xxhash_rust::xxh3::xxh3_64;
+
+/// Sessions read under one snapshot: a long one would keep the server from truncating what it sealed.
+const SESSIONS_A_SNAPSHOT: usize = 16;
+
+/// What to push.
+#[derive(Clone, Debug, Default)]
+pub struct Push {
+    /// Which sessions; provisional ones wait in any case.
+    pub selection: Selection,
+}
+
+/// What happened to a session.
+#[derive(Clone, Debug)]
+pub enum Pushed {
+    /// It is in the archive now.
+    Written(Manifest),
+    /// It was there already; the database was told if it did not know.
+    Known(Manifest),
+    /// It could not be, with the reason; the others went on.
+    Failed(String, Error),
+}
+
+/// A sealed session as the database lists it.
+struct Sealed {
+    instrument: i32,
+    day: TradeDate,
+    digest: u64,
+    state: String,
+    revision: i32,
+    sealed_at: String,
+    calendar_version: i32,
+    terms: Terms,
+    symbol: String,
+}
+
+const SEALED: &str = "
+    SELECT i.id, i.symbol, s.trade_date::text, s.digest, s.state, s.revision, s.sealed_at::text, s.calendar_version,
+           i.kind, i.calendar, i.venue, i.root, i.expiry::text, i.currency, t.tick_size::text, t.multiplier::text
+    FROM (SELECT instrument_id, trade_date, min(digest) AS digest, min(state) AS state, max(revision) AS revision,
+                 max(sealed_at) AS sealed_at, max(calendar_version) AS calendar_version
+          FROM market.session_bars GROUP BY instrument_id, trade_date
+          HAVING bool_and(state <> 'provisional' AND trades_dropped_at IS NULL)) AS s
+    JOIN market.instruments AS i ON i.id = s.instrument_id
+    LEFT JOIN LATERAL (SELECT tick_size, multiplier FROM market.instrument_terms AS t
+      WHERE t.instrument_id = i.id AND t.from_date <= s.trade_date ORDER BY from_date DESC LIMIT 1) AS t ON true";
+
+fn sealed(row: &Row) -> Result<Sealed> {
+    Ok(Sealed {
+        instrument: row.get(0),
+        symbol: row.get(1),
+        day: TradeDate::parse(row.get(2))?,
+        digest: row.get::<_, i64>(3) as u64,
+        state: row.get(4),
+        revision: row.get(5),
+        sealed_at: row.get(6),
+        calendar_version: row.get(7),
+        terms: Terms {
+            kind: row.get(8),
+            calendar: row.get(9),
+            venue: row.get(10),
+            root: row.get(11),
+            expiry: row.get(12),
+            currency: row.get(13),
+            tick_size: row.get(14),
+            multiplier: row.get(15),
+        },
+    })
+}
+
+/// Archives every sealed session of the selection; `each` hears of one after the other. Reads from `db`, which may be a
+/// replica, and tells the server of `writer`, which refuses what it does not have so itself.
+///
+/// # Errors
+/// A connection that broke or a disk that is full: nothing after it can work. What is wrong with one session is told to
+/// `each` and stops no other.
+pub async fn push(
+    db: &Arc<Db>,
+    writer: &Client,
+    place: &Place,
+    push: &Push,
+    mut each: impl FnMut(&Pushed),
+) -> Result<()> {
+    let archive = Archive { place: place.clone() };
+    let _lock = place.lock_to_write()?;
+    db.begin().await?;
+    let origin = origin(db).await?;
+    let all: Vec<(i32, TradeDate)> = listed(db, push).await?.iter().map(|s| (s.instrument, s.day)).collect();
+    for some in all.chunks(SESSIONS_A_SNAPSHOT) {
+        db.begin().await?;
+        for &(instrument, day) in some {
+            let Some(session) = one(db, instrument, day).await? else { continue };
+            let name = format!("{} {}", session.symbol, session.day);
+            let done = match archived(&archive, &session, &origin) {
+                Ok(Some(manifest)) => Ok(Pushed::Known(manifest)),
+                // what is there and broken is written again
+                Ok(None) | Err(_) => write(db, &archive, &session, &origin).await.map(Pushed::Written),
+            };
+            let told = match &done {
+                Ok(Pushed::Written(manifest) | Pushed::Known(manifest)) => match tell(writer, place, manifest).await {
+                    Ok(()) => remove_old(&archive, manifest),
+                    refused => refused,
+                },
+                _ => Ok(()),
+            };
+            match (done, told) {
+                (_, Err(error)) if writer.is_closed() => return Err(error),
+                (Err(error), _) | (_, Err(error)) => each(&Pushed::Failed(name, error)),
+                (Ok(done), Ok(())) => each(&done),
+            }
+        }
+    }
+    Ok(())
+}
+
+async fn origin(db: &Db) -> Result<Origin> {
+    let sql = "SELECT (SELECT system_identifier::text FROM pg_control_system()), (SELECT timeline_id FROM pg_control_checkpoint()),
+                      current_database()::text";
+    let row = db.leader().await?.query_one(sql, &[]).await?;
+    Ok(Origin { system_identifier: row.get(0), timeline: row.get(1), database: row.get(2) })
+}
+
+async fn listed(db: &Db, push: &Push) -> Result<Vec<Sealed>> {
+    let sql = format!("{SEALED} ORDER BY i.symbol, s.trade_date");
+    let rows = db.leader().await?.query(&sql, &[]).await?;
+    let mut all = rows.iter().map(sealed).collect::<Result<Vec<_>>>()?;
+    all.retain(|session| push.selection.takes(&session.symbol, session.day));
+    Ok(all)
+}
+
+/// A session in the snapshot of now; `None` if it is not there any more.
+async fn one(db: &Db, instrument: i32, day: TradeDate) -> Result<Option<Sealed>> {
+    let sql = format!("{SEALED} WHERE s.instrument_id = $1 AND s.trade_date = $2::text::date");
+    let rows = db.leader().await?.query(&sql, &[&instrument, &day.to_string()]).await?;
+    rows.first().map(sealed).transpose()
+}
+
+/// The session's manifest, if it is archived as it is now and its files are whole.
+fn archived(archive: &Archive, session: &Sealed, origin: &Origin) -> Result<Option<Manifest>> {
+    let Some(manifest) = archive.manifest(&session.symbol, session.day)? else { return Ok(None) };
+    let same = manifest.digest()? == session.digest
+        && manifest.state == session.state
+        && manifest.revision == session.revision
+        && manifest.calendar_version == session.calendar_version
+        && manifest.instrument == session.terms
+        && manifest.origin == *origin;
+    if !same {
+        return Ok(None);
+    }
+    for content in manifest.contents() {
+        content.read(&archive.place)?;
+    }
+    Ok(Some(manifest))
+}
+
+async fn trades_of(db: &Arc<Db>, session: &Sealed) -> Result<Trades> {
+    let mut blocks = Blocks::open(db, session.instrument, session.day, session.day, Narrow::default()).await?;
+    let (mut all, mut part) = (Trades::new(), Trades::new());
+    while let Some((_, Part::Block(bytes))) = blocks.next().await? {
+        part.clear();
+        block::check_block(&bytes, &mut part)?;
+        all.append(&part);
+    }
+    Ok(all)
+}
+
+async fn write(db: &Arc<Db>, archive: &Archive, session: &Sealed, origin: &Origin) -> Result<Manifest> {
+    let trades = trades_of(db, session).await?;
+    let digest = market::digest(&trades);
+    if digest != session.digest || trades.is_empty() {
+        return Err(Error::world(
+            format!(
+                "the database's trades of {} {} have digest {digest:016x}, and its bars were made of {:016x}",
+                session.symbol, session.day, session.digest
+            ),
+            format!("see SELECT * FROM market.verify_bars('{}', '{1}', '{1}')", session.symbol, session.day),
+        ));
+    }
+    let (minutes, bars) = bars_of(db, session).await?;
+    let labels = [
+        ("symbol", session.symbol.clone()),
+        ("trade_date", session.day.to_string()),
+        ("digest", format!("{digest:016x}")),
+    ];
+    let parquet = file::write(&trades, &labels)?;
+    let name = trades_file(&session.symbol, session.day, digest);
+    let mut contents = vec![(Content::of(name, &parquet), parquet)];
+    if let Some(minutes) = minutes {
+        let name = minutes_file(&session.symbol, session.day, xxh3_64(&minutes));
+        contents.push((Content::of(name, &minutes), minutes.to_vec()));
+    }
+    if let Some(text) = calendar_text(db, &session.terms.calendar, session.calendar_version).await? {
+        let name = calendar_file(&session.terms.calendar, session.calendar_version, text.as_bytes());
+        contents.push((Content::of(name, text.as_bytes()), text.into_bytes()));
+    }
+    let named =
+        |folder: &str| contents.iter().map(|(content, _)| content).find(|c| c.file.starts_with(folder)).cloned();
+    let manifest = Manifest {
+        format: FORMAT,
+        symbol: session.symbol.clone(),
+        trade_date: session.day.to_string(),
+        n: trades.len() as u64,
+        digest: format!("{digest:016x}"),
+        first_ts: trades.ts.first().copied().unwrap_or_default(),
+        last_ts: trades.ts.last().copied().unwrap_or_default(),
+        state: session.state.clone(),
+        revision: session.revision,
+        sealed_at: session.sealed_at.clone(),
+        calendar_version: session.calendar_version,
+        instrument: session.terms.clone(),
+        origin: origin.clone(),
+        trades: contents[0].0.clone(),
+        minutes: named(super::manifest::MINUTES),
+        calendar: named(CALENDARS),
+        bars,
+        checksum: String::new(),
+    };
+    commit(archive, &manifest, &contents, &trades)
+}
+
+/// Writes a session's files, reads them back, and then writes the manifest that makes them count.
+///
+/// # Errors
+/// A disk that is full, or that gives back something else.
+pub fn commit(
+    archive: &Archive,
+    manifest: &Manifest,
+    contents: &[(Content, Vec<u8>)],
+    trades: &Trades,
+) -> Result<Manifest> {
+    let place = &archive.place;
+    for (content, bytes) in contents {
+        place.write(&content.file, bytes)?;
+    }
+    read_back(place, manifest, trades)?;
+    let name = manifest.file()?;
+    place.write(&name, &manifest.to_bytes()?)?;
+    let written = archive.manifest(&manifest.symbol, manifest.day()?)?;
+    written.ok_or_else(|| super::manifest::changed(&name, "it was written and is not there"))
+}
+
+fn read_back(place: &Place, manifest: &Manifest, trades: &Trades) -> Result<()> {
+    for content in manifest.contents() {
+        content.read(place)?;
+    }
+    let found = file::read(manifest.trades.read(place)?)?;
+    if market::digest(&found) != manifest.digest()? || found != *trades {
+        return Err(super::manifest::changed(&manifest.trades.file, "read back it has other trades than were written"));
+    }
+    Ok(())
+}
+
+/// The block of minute bars and the rows of `session_bars`.
+async fn bars_of(db: &Arc<Db>, session: &Sealed) -> Result<(Option<Bytes>, Vec<SegmentRow>)> {
+    let key: [&(dyn tokio_postgres::types::ToSql + Sync); 2] = [&session.instrument, &session.day.to_string()];
+    let leader = db.leader().await?;
+    let sql = "SELECT payload FROM market.bar_blocks WHERE instrument_id = $1 AND trade_date = $2::text::date";
+    let minutes = leader.query_opt(sql, &key).await?.map(|row| Bytes::from(row.get::<_, Vec<u8>>(0)));
+    Ok((minutes, segment_rows(&leader, session.instrument, session.day).await?))
+}
+
+/// A session's rows of `market.session_bars`, as PostgreSQL prints them.
+///
+/// # Errors
+/// What the server says.
+pub async fn segment_rows(client: &Client, instrument: i32, day: TradeDate) -> Result<Vec<SegmentRow>> {
+    let sql =
+        "SELECT segment, opens_at::text, closes_at::text, open::text, high::text, low::text, close::text, volume::text,
+                      notional::text, trades, priced
+               FROM market.session_bars WHERE instrument_id = $1 AND trade_date = $2::text::date ORDER BY segment";
+    let rows = client.query(sql, &[&instrument, &day.to_string()]).await?;
+    let row = |row: &Row| SegmentRow {
+        segment: row.get(0),
+        opens_at: row.get(1),
+        closes_at: row.get(2),
+        open: row.get(3),
+        high: row.get(4),
+        low: row.get(5),
+        close: row.get(6),
+        volume: row.get(7),
+        notional: row.get(8),
+        trades: row.get(9),
+        priced: row.get(10),
+    };
+    Ok(rows.iter().map(row).collect())
+}
+
+/// The text of a calendar's version that a user published; `None` for one that comes with the program.
+async fn calendar_text(db: &Db, calendar: &str, version: i32) -> Result<Option<String>> {
+    let id = db.calendars.find(calendar)?.id().to_owned();
+    if Calendar::builtin(&id).is_ok_and(|shipped| shipped.version() as i32 == version) {
+        return Ok(None);
+    }
+    let sql = "SELECT toml || exceptions FROM market.calendar_versions WHERE calendar = $1 AND version = $2 AND state = 'published'";
+    let row = db.leader().await?.query_opt(sql, &[&id, &version]).await?;
+    Ok(row.map(|row| row.get(0)))
+}
+
+/// `XNYS@2-HASH.toml`.
+fn calendar_file(calendar: &str, version: i32, bytes: &[u8]) -> String {
+    let folder = super::manifest::symbol_folder(calendar);
+    let id = folder.strip_prefix("symbol=").unwrap_or(&folder);
+    format!("{CALENDARS}/{id}@{version}-{}.toml", calendar_hash(bytes))
+}
+
+/// The hash in the name of a calendar's file.
+pub fn calendar_hash(bytes: &[u8]) -> String {
+    format!("{:016x}", xxh3_64(bytes))
+}
+
+/// Id, version and hash out of the name of a calendar's file.
+pub fn calendar_of_file(name: &str) -> Option<(String, i32, String)> {
+    let (id, rest) = name.strip_suffix(".toml")?.rsplit_once('@')?;
+    let (version, hash) = rest.split_once('-')?;
+    let id = super::manifest::symbol_of_folder(&format!("symbol={id}"))?;
+    Some((id, version.parse().ok()?, hash.to_owned()))
+}
+
+/// Tells the database that a session is archived here; it refuses if it has sealed other trades since.
+async fn tell(writer: &Client, place: &Place, manifest: &Manifest) -> Result<()> {
+    let sql = "SELECT market.mark_archived($1, $2::text::date, $3, $4, $5)";
+    let (digest, n) = (manifest.digest()? as i64, manifest.n as i64);
+    writer.query_one(sql, &[&manifest.symbol, &manifest.trade_date, &digest, &place.location(), &n]).await?;
+    Ok(())
+}
+
+/// Removes the files of the session's earlier content, which the manifest does not name any more.
+fn remove_old(archive: &Archive, manifest: &Manifest) -> Result<()> {
+    let kept: BTreeMap<&str, ()> = manifest.contents().map(|content| (content.file.as_str(), ())).collect();
+    let folder = |file: &str| file.rsplit_once('/').map(|(folder, _)| folder.to_owned()).unwrap_or_default();
+    let trades = folder(&manifest.trades.file);
+    let mut old: Vec<String> =
+        archive.place.list(&trades)?.into_iter().map(|(name, _)| format!("{trades}/{name}")).collect();
+    if let Some(minutes) = &manifest.minutes {
+        let folder = folder(&minutes.file);
+        let of_day = |(name, _): &(String, bool)| name.starts_with(&format!("{}-", manifest.trade_date));
+        let files = archive.place.list(&folder)?.into_iter().filter(of_day);
+        old.extend(files.map(|(name, _)| format!("{folder}/{name}")));
+    }
+    // a file that somebody is writing now is not ours to judge: prune removes what is left of it
+    old.retain(|file| !kept.contains_key(file.as_str()) && !file.ends_with(super::place::TEMPORARY));
+    for file in old {
+        archive.place.remove(&file)?;
+    }
+    Ok(())
+}

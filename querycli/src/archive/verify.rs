@@ -1,0 +1,244 @@
+//! `archive verify`: whether every byte is as it was written, and every session what its manifest and its database say.
+
+use super::manifest::{CALENDARS, MINUTES, Manifest, SESSIONS, TRADES, changed, manifest_file, symbol_of_folder};
+use super::place::{LOCK, TEMPORARY};
+use super::{Archive, Selection, file};
+use crate::db::Db;
+use crate::error::{Error, Result};
+use market::{MinuteBar, TradeDate, decode_minutes};
+use std::collections::BTreeSet;
+
+/// What to look at.
+#[derive(Clone, Debug, Default)]
+pub struct Verify {
+    /// Which sessions.
+    pub selection: Selection,
+    /// Compare hashes alone, without decoding.
+    pub quick: bool,
+}
+
+/// What was found out about a session or a file.
+#[derive(Clone, Debug)]
+pub enum Verified {
+    /// All is well.
+    Good(Manifest),
+    /// Something is not as it was written.
+    Bad(String, Error),
+    /// A file that no manifest names: of an interrupted push, or not ours.
+    Leftover(String),
+}
+
+/// Checks the sessions of the selection and, if it is everything, looks for files that belong to none.
+///
+/// # Errors
+/// A folder that cannot be read. What is wrong with a session is told to `each`.
+pub fn verify(archive: &Archive, verify: &Verify, mut each: impl FnMut(&Verified)) -> Result<()> {
+    let mut named = BTreeSet::new();
+    for (symbol, day) in archive.sessions(&Selection::default())? {
+        let taken = verify.selection.takes(&symbol, day);
+        let name = manifest_file(&symbol, day);
+        match session(archive, &symbol, day, taken && !verify.quick, taken) {
+            Ok(manifest) => {
+                named.extend(manifest.contents().map(|content| content.file.clone()));
+                if taken {
+                    each(&Verified::Good(manifest));
+                }
+            }
+            Err(error) if taken => each(&Verified::Bad(format!("{symbol} {day}"), error)),
+            Err(_) => {}
+        }
+        named.insert(name);
+    }
+    for file in archive.place.files("")? {
+        if named.contains(&file) || file == LOCK {
+            continue;
+        }
+        match stray(&file) {
+            // A manifest in a place where none can be: renamed, and so a session that is missing elsewhere.
+            Some(error) => each(&Verified::Bad(file, error)),
+            None => each(&Verified::Leftover(file)),
+        }
+    }
+    Ok(())
+}
+
+fn session(archive: &Archive, symbol: &str, day: TradeDate, decode: bool, read: bool) -> Result<Manifest> {
+    let name = manifest_file(symbol, day);
+    let manifest = archive.manifest(symbol, day)?.ok_or_else(|| changed(&name, "it is not there"))?;
+    if !read {
+        return Ok(manifest);
+    }
+    for content in manifest.contents() {
+        content.read(&archive.place)?;
+    }
+    if decode {
+        let trades = file::read(manifest.trades.read(&archive.place)?)?;
+        if market::digest(&trades) != manifest.digest()? || trades.len() as u64 != manifest.n {
+            return Err(changed(&manifest.trades.file, "its trades have another digest than the manifest says"));
+        }
+        if let Some(bytes) = archive.minutes(&manifest)? {
+            let mut minutes: Vec<MinuteBar> = Vec::new();
+            decode_minutes(&bytes, &mut minutes)?;
+        }
+    }
+    Ok(manifest)
+}
+
+/// What a file that belongs to no session is; `None` if it is only left over.
+fn stray(file: &str) -> Option<Error> {
+    if file.ends_with(TEMPORARY) {
+        return None;
+    }
+    let mut parts = file.splitn(3, '/');
+    let (folder, symbol) = (parts.next()?, parts.next().unwrap_or_default());
+    match folder {
+        TRADES | MINUTES | CALENDARS => None,
+        SESSIONS if symbol_of_folder(symbol).is_some() || !file.ends_with(".json") => {
+            Some(changed(file, "its name is no session's"))
+        }
+        _ => None,
+    }
+}
+
+/// Compares with what the database believes to be in this archive.
+///
+/// # Errors
+/// What the server says.
+pub async fn against(db: &Db, archive: &Archive, selection: &Selection, mut each: impl FnMut(&Verified)) -> Result<()> {
+    let sql = "SELECT i.symbol, a.trade_date::text, a.digest, s.digest
+               FROM market.archived_sessions AS a JOIN market.instruments AS i ON i.id = a.instrument_id
+               LEFT JOIN LATERAL (SELECT min(b.digest) AS digest FROM market.session_bars AS b
+                 WHERE b.instrument_id = a.instrument_id AND b.trade_date = a.trade_date) AS s ON true
+               WHERE a.location = $1 ORDER BY 1, 2";
+    let rows = db.leader().await?.query(sql, &[&archive.location()]).await?;
+    for row in rows {
+        let (symbol, day) = (row.get::<_, String>(0), TradeDate::parse(row.get(1))?);
+        if !selection.takes(&symbol, day) {
+            continue;
+        }
+        let (told, stored) = (row.get::<_, i64>(2) as u64, row.get::<_, Option<i64>>(3).map(|digest| digest as u64));
+        let name = format!("{symbol} {day}");
+        let found = match archive.manifest(&symbol, day) {
+            // said already when the archive was looked at
+            Err(_) => continue,
+            Ok(found) => found,
+        };
+        let digest = found.map(|manifest| manifest.digest()).transpose()?;
+        let problem = match digest {
+            None => "the database believes it archived, and it is not".to_owned(),
+            Some(digest) if digest != told => {
+                format!("the archive has {digest:016x}, the database was told {told:016x}")
+            }
+            Some(digest) if stored.is_some_and(|stored| stored != digest) => {
+                "the session was sealed again since; push it again".to_owned()
+            }
+            Some(_) => continue,
+        };
+        each(&Verified::Bad(name.clone(), Error::world(format!("{name}: {problem}"), "run querycli archive push")));
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::manifest::{Content, FORMAT, Origin, SegmentRow, Terms, minutes_file, trades_file};
+    use super::super::{Place, push};
+    use super::*;
+    use market::block::Core;
+    use market::{Calendar, MinuteFold, Trade, Trades, encode_minutes};
+
+    /// An archive of one session, made without a database.
+    fn archive(folder: &std::path::Path) -> Result<Archive> {
+        let archive = Archive { place: Place::parse(&folder.display().to_string())? };
+        let day = TradeDate::parse("2025-11-28")?;
+        let calendar = Calendar::builtin("XNYS")?;
+        let session = calendar.session(day)?.ok_or_else(|| Error::world("no session", ""))?;
+        let open = session.spans[0].open;
+        let trades: Trades = (0..3000)
+            .map(|i| Trade {
+                ts: open + i * 7_000_000_123,
+                seq: i,
+                price: 100_000_000_000 + i % 17 * 10_000_000,
+                size: i % 5 * 1_000_000_000,
+                trade_id: i * 3,
+                ..Trade::default()
+            })
+            .filter(|trade| trade.ts < session.till)
+            .collect();
+        let (mut core, mut fold) = (Core::new(), MinuteFold::new(&session));
+        core.set(&trades, 0..trades.len());
+        fold.push(&core);
+        let (parquet, minutes) = (file::write(&trades, &[])?, encode_minutes(&fold.finish())?);
+        let digest = market::digest(&trades);
+        let of_trades = Content::of(trades_file("X", day, digest), &parquet);
+        let of_minutes = Content::of(minutes_file("X", day, 1), &minutes);
+        let manifest = Manifest {
+            format: FORMAT,
+            symbol: "X".into(),
+            trade_date: day.to_string(),
+            n: trades.len() as u64,
+            digest: format!("{digest:016x}"),
+            first_ts: open,
+            last_ts: open,
+            state: "final".into(),
+            revision: 0,
+            sealed_at: String::new(),
+            calendar_version: 1,
+            instrument: Terms { kind: "equity".into(), calendar: "XNYS".into(), ..Terms::default() },
+            origin: Origin::default(),
+            trades: of_trades.clone(),
+            minutes: Some(of_minutes.clone()),
+            calendar: None,
+            bars: vec![SegmentRow::default()],
+            checksum: String::new(),
+        };
+        push::commit(&archive, &manifest, &[(of_trades, parquet), (of_minutes, minutes)], &trades)?;
+        Ok(archive)
+    }
+
+    fn broken(archive: &Archive, quick: bool) -> Result<usize> {
+        let mut bad = 0;
+        verify(archive, &Verify { quick, ..Verify::default() }, |found| match found {
+            Verified::Good(_) => {}
+            other => {
+                assert!(matches!(other, Verified::Bad(..)), "{other:?}");
+                bad += 1;
+            }
+        })?;
+        Ok(bad)
+    }
+
+    #[test]
+    fn a_flipped_bit_is_found_in_every_byte_of_every_file() -> Result<()> {
+        let folder = tempfile::tempdir().map_err(|error| Error::world(error.to_string(), ""))?;
+        let archive = archive(folder.path())?;
+        assert_eq!(broken(&archive, false)?, 0);
+        let files = archive.place.files("")?;
+        assert_eq!(files.len(), 3, "{files:?}");
+        let mut flips = 0;
+        for name in files {
+            let path = archive.place.path(&name);
+            let whole = std::fs::read(&path).map_err(|error| Error::world(error.to_string(), ""))?;
+            let write =
+                |bytes: &[u8]| std::fs::write(&path, bytes).map_err(|error| Error::world(error.to_string(), ""));
+            // every byte of the small files, a prime step through the large one, and both its ends
+            let step = if whole.len() > 20_000 { 37 } else { 1 };
+            let ends = (0..whole.len()).filter(|at| *at < 64 || at + 512 > whole.len());
+            for at in (0..whole.len()).step_by(step).chain(ends) {
+                let mut flipped = whole.clone();
+                flipped[at] ^= 1 << (at % 8);
+                write(&flipped)?;
+                assert_eq!(broken(&archive, true)?, 1, "{name}, byte {at}");
+                flips += 1;
+            }
+            for cut in [0, 1, whole.len() / 2, whole.len() - 1] {
+                write(&whole[..cut])?;
+                assert_eq!(broken(&archive, true)?, 1, "{name}, cut at {cut}");
+            }
+            write(&whole)?;
+        }
+        assert!(flips > 3000, "{flips}");
+        assert_eq!(broken(&archive, false)?, 0);
+        Ok(())
+    }
+}

@@ -1,0 +1,128 @@
+//! Every kind of file gives the same bars, packed or not, alone or as a folder.
+
+#![allow(clippy::unwrap_used, reason = "a test that cannot run its program has failed")]
+
+use std::io::Write;
+use std::path::Path;
+use std::process::Command;
+
+const HEAD: &str = "symbol,ts,seq,price,size\n";
+const FIRST: &str = "\
+SPY,2025-11-28T14:30:00Z,1,679.25,100
+SPY,2025-11-28T14:59:59.999999Z,2,680.5,50
+SPY,2025-11-28T15:00:00Z,3,680.75,10
+";
+const SECOND: &str = "\
+SPY,2025-11-28T17:59:00Z,5,681.5,25
+SPY,2025-11-28T17:59:00Z,4,682.25,25
+SPY,2025-11-28T20:10:00Z,6,683.5,5
+";
+const BARS: &str =
+    "SELECT bar_at, open, high, low, close, volume, trades FROM session_ohlc('SPY', '30m', '2025-11-28', '2025-11-28')";
+
+fn run(dir: &Path, arguments: &[&str]) -> (i32, String, String) {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_querycli"));
+    command.current_dir(dir).args(arguments).env_remove("BELLWETHER_DB").env_remove("BELLWETHER_ARCHIVE");
+    let out = command.output().unwrap();
+    let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
+    (out.status.code().unwrap_or(-1), text(out.stdout), text(out.stderr))
+}
+
+fn bars(dir: &Path, file: &str) -> String {
+    let (code, out, err) = run(dir, &[file, "--calendar", "XNYS", "--format", "csv", "-c", BARS]);
+    assert_eq!((code, err.as_str()), (0, ""), "{file}");
+    out
+}
+
+fn copied(dir: &Path, to: &str, kind: &str) {
+    let sql = format!("COPY (SELECT symbol, ts, seq, price, size FROM trades) TO '{to}' STORED AS {kind}");
+    let (code, _, err) = run(dir, &["spy.csv", "-c", &sql]);
+    assert_eq!(code, 0, "{to}: {err}");
+}
+
+fn gzip(path: &Path, bytes: &[u8]) {
+    let mut file = flate2::write::GzEncoder::new(std::fs::File::create(path).unwrap(), flate2::Compression::fast());
+    file.write_all(bytes).unwrap();
+    file.finish().unwrap();
+}
+
+#[test]
+fn every_kind_of_file_gives_the_same_bars() {
+    let dir = tempfile::tempdir().unwrap();
+    let dir = dir.path();
+    let whole = format!("{HEAD}{FIRST}{SECOND}");
+    std::fs::write(dir.join("spy.csv"), &whole).unwrap();
+    let expected = bars(dir, "spy.csv");
+    assert_eq!(
+        expected,
+        "bar_at,open,high,low,close,volume,trades
+2025-11-28 14:30:00+00,679.25,680.5,679.25,680.5,150,2
+2025-11-28 15:00:00+00,680.75,680.75,680.75,680.75,10,1
+2025-11-28 17:30:00+00,682.25,682.25,681.5,681.5,50,2
+"
+    );
+    copied(dir, "spy.parquet", "PARQUET");
+    copied(dir, "spy.json", "JSON");
+    copied(dir, "spy.arrow", "ARROW");
+    std::fs::write(dir.join("spy.tsv"), whole.replace(',', "\t")).unwrap();
+    let json = std::fs::read_to_string(dir.join("spy.json")).unwrap();
+    let lines: Vec<&str> = json.lines().collect();
+    std::fs::write(dir.join("array.json"), format!("[\n{}\n]\n", lines.join(",\n"))).unwrap();
+    for name in ["spy.csv", "spy.json", "spy.parquet"] {
+        let bytes = std::fs::read(dir.join(name)).unwrap();
+        gzip(&dir.join(format!("{name}.gz")), &bytes);
+        std::fs::write(dir.join(format!("{name}.zst")), zstd::encode_all(&bytes[..], 1).unwrap()).unwrap();
+    }
+    for file in [
+        "spy.parquet",
+        "spy.json",
+        "spy.arrow",
+        "spy.tsv",
+        "array.json",
+        "spy.csv.gz",
+        "spy.csv.zst",
+        "spy.json.gz",
+        "spy.json.zst",
+        "spy.parquet.zst",
+    ] {
+        assert_eq!(bars(dir, file), expected, "{file}");
+    }
+}
+
+#[test]
+fn a_folder_is_one_table_and_its_layout_gives_columns() {
+    let dir = tempfile::tempdir().unwrap();
+    let dir = dir.path();
+    let days = dir.join("days");
+    for (day, lines) in [("2025-11-28", FIRST), ("2025-12-01", SECOND)] {
+        let folder = days.join("venue=ARCX").join(format!("trade_date={day}"));
+        std::fs::create_dir_all(&folder).unwrap();
+        gzip(&folder.join("part.csv.gz"), format!("{HEAD}{lines}").as_bytes());
+        std::fs::write(folder.join("_SUCCESS"), b"").unwrap();
+    }
+    let sql = "SELECT venue, trade_date, count(*) AS n, max(price) AS high FROM days GROUP BY 1, 2 ORDER BY 2";
+    let (code, out, err) = run(dir, &["days", "--format", "csv", "-c", sql]);
+    assert_eq!((code, err.as_str()), (0, ""));
+    assert_eq!(out, "venue,trade_date,n,high\nARCX,2025-11-28,3,680.75\nARCX,2025-12-01,3,683.5\n");
+}
+
+#[test]
+fn a_file_of_no_known_kind_is_a_wrong_question() {
+    let dir = tempfile::tempdir().unwrap();
+    let dir = dir.path();
+    std::fs::write(dir.join("a.txt"), b"x").unwrap();
+    std::fs::create_dir(dir.join("empty")).unwrap();
+    std::fs::create_dir(dir.join("mixed")).unwrap();
+    std::fs::write(dir.join("mixed/a.csv"), HEAD).unwrap();
+    std::fs::write(dir.join("mixed/a.json"), "{}").unwrap();
+    for (name, message) in [
+        ("a.txt", "a.txt is of no kind querycli reads"),
+        ("empty", "empty has files of no kind, or none, querycli reads"),
+        ("mixed", "mixed has files of several kinds"),
+        ("gone.csv", "there is no file gone.csv"),
+    ] {
+        let (code, _, err) = run(dir, &[name, "-c", "SELECT 1"]);
+        assert_eq!(code, 2, "{err}");
+        assert!(err.contains(message) && err.contains("hint: "), "{err}");
+    }
+}
