@@ -92,7 +92,7 @@ pub fn write(trades: &Trades, labels: &[(&str, String)]) -> Result<Vec<u8>> {
         if !size_exact {
             columns.push(nanos(&trades.size));
         }
-        let batch = RecordBatch::try_new(Arc::clone(&schema), columns).map_err(|error| broken(error))?;
+        let batch = RecordBatch::try_new(Arc::clone(&schema), columns).map_err(broken)?;
         writer.write(&batch).map_err(failed)?;
     }
     writer.close().map_err(failed)?;

@@ -26,7 +26,7 @@ pub enum Pruned {
     /// A file that belonged to no session is gone.
     Leftover(String),
     /// A session is gone.
-    Session(Manifest),
+    Session(Box<Manifest>),
     /// A session stays, with the reason.
     Kept(String, String),
 }
@@ -86,7 +86,7 @@ pub async fn prune(db: Option<&Db>, archive: &Archive, prune: &Prune, mut each: 
             }
             remove_folders(archive, &manifest_file(&symbol, day));
         }
-        each(&Pruned::Session(manifest));
+        each(&Pruned::Session(Box::new(manifest)));
     }
     Ok(())
 }

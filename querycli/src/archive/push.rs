@@ -30,9 +30,9 @@ pub struct Push {
 #[derive(Clone, Debug)]
 pub enum Pushed {
     /// It is in the archive now.
-    Written(Manifest),
+    Written(Box<Manifest>),
     /// It was there already; the database was told if it did not know.
-    Known(Manifest),
+    Known(Box<Manifest>),
     /// It could not be, with the reason; the others went on.
     Failed(String, Error),
 }
@@ -108,9 +108,9 @@ pub async fn push(
             let Some(session) = one(db, instrument, day).await? else { continue };
             let name = format!("{} {}", session.symbol, session.day);
             let done = match archived(&archive, &session, &origin) {
-                Ok(Some(manifest)) => Ok(Pushed::Known(manifest)),
+                Ok(Some(manifest)) => Ok(Pushed::Known(Box::new(manifest))),
                 // what is there and broken is written again
-                Ok(None) | Err(_) => write(db, &archive, &session, &origin).await.map(Pushed::Written),
+                Ok(None) | Err(_) => write(db, &archive, &session, &origin).await.map(|m| Pushed::Written(Box::new(m))),
             };
             let told = match &done {
                 Ok(Pushed::Written(manifest) | Pushed::Known(manifest)) => match tell(writer, place, manifest).await {

@@ -22,9 +22,9 @@ pub struct Restore {
 #[derive(Clone, Debug)]
 pub enum Restored {
     /// Its trades are in the database now.
-    Written(Manifest),
+    Written(Box<Manifest>),
     /// They were there already.
-    Known(Manifest),
+    Known(Box<Manifest>),
     /// They could not be, with the reason; the others went on.
     Failed(String, Error),
 }
@@ -69,7 +69,7 @@ async fn session(writer: &mut Client, archive: &Archive, manifest: Manifest) -> 
                 "restore into another database, or remove what is there",
             ));
         }
-        Some((_, false)) if n == manifest.n => return Ok(Restored::Known(manifest)),
+        Some((_, false)) if n == manifest.n => return Ok(Restored::Known(Box::new(manifest))),
         _ => {}
     }
     let payload = block::encode_session(&trades)?;
@@ -93,7 +93,7 @@ async fn session(writer: &mut Client, archive: &Archive, manifest: Manifest) -> 
         ));
     }
     transaction.commit().await?;
-    Ok(Restored::Written(manifest))
+    Ok(Restored::Written(Box::new(manifest)))
 }
 
 fn difference(manifest: &Manifest, n: u64, bars: &[SegmentRow]) -> String {

@@ -21,7 +21,7 @@ pub struct Verify {
 #[derive(Clone, Debug)]
 pub enum Verified {
     /// All is well.
-    Good(Manifest),
+    Good(Box<Manifest>),
     /// Something is not as it was written.
     Bad(String, Error),
     /// A file that no manifest names: of an interrupted push, or not ours.
@@ -41,7 +41,7 @@ pub fn verify(archive: &Archive, verify: &Verify, mut each: impl FnMut(&Verified
             Ok(manifest) => {
                 named.extend(manifest.contents().map(|content| content.file.clone()));
                 if taken {
-                    each(&Verified::Good(manifest));
+                    each(&Verified::Good(Box::new(manifest)));
                 }
             }
             Err(error) if taken => each(&Verified::Bad(format!("{symbol} {day}"), error)),

@@ -200,7 +200,7 @@ pub enum Part {
     /// A block, to be decoded page by page.
     Block(Bytes),
     /// A whole archived session, page by page.
-    Pages(Pages),
+    Pages(Box<Pages>),
 }
 
 /// A stream of sealed parts, ordered by trade date and first key: those of the database, and those that only the archive has.
@@ -261,7 +261,7 @@ impl Blocks {
             && let (Some(Archived { day, manifest, .. }), Some(archive)) = (self.archived.pop_front(), &self.db.archive)
         {
             let pages = archive.pages(&manifest, self.narrow.columns, self.narrow.instants)?;
-            return Ok(Some((day, Part::Pages(pages))));
+            return Ok(Some((day, Part::Pages(Box::new(pages)))));
         }
         Ok(self.ahead.take().map(|(day, bytes)| (day, Part::Block(bytes))))
     }

@@ -246,7 +246,7 @@ struct Current {
     instrument: Instrument,
     blocks: Blocks,
     /// Of the archived session that is being read.
-    pages: Option<crate::archive::Pages>,
+    pages: Option<Box<crate::archive::Pages>>,
     /// Whether archived pages have their identities, because live rows may lie over them.
     keys: bool,
     overlay: Overlay,
