@@ -55,6 +55,47 @@ impl PrivateCluster {
     }
 }
 
+/// A server of its own that keeps what was committed, as in production, made and started with further settings; it vanishes
+/// with the lifeline.
+///
+/// # Errors
+/// If the extension is not built or PostgreSQL is not installed.
+pub fn durable(name: &str, settings: &str) -> Result<(Server, Lifeline)> {
+    let server = Server::at(&Server::directory(&format!("{name}-{}", std::process::id())))?;
+    server.remove()?;
+    server.install(&Install::built()?)?;
+    let lifeline = server.remove_at_exit()?;
+    server.init(Durability::Durable)?;
+    add_settings(&server, settings)?;
+    server.start()?;
+    Ok((server, lifeline))
+}
+
+/// Appends to a server's configuration, which it reads when it starts.
+///
+/// # Errors
+/// If the file cannot be written.
+pub fn add_settings(server: &Server, settings: &str) -> Result<()> {
+    use std::io::Write;
+    let conf = server.dir().join("data/postgresql.conf");
+    let mut file = std::fs::OpenOptions::new().append(true).open(&conf).with_context(|| format!("no {conf:?}"))?;
+    Ok(writeln!(file, "\n{settings}")?)
+}
+
+/// Asks again and again until the answer is yes; a server that is behind or starting needs a moment, how long nobody knows.
+///
+/// # Errors
+/// If it never is, or what was asked fails.
+pub async fn until<F: Future<Output = Result<bool>>>(what: &str, mut ask: impl FnMut() -> F) -> Result<()> {
+    for _ in 0..6000 {
+        if ask().await? {
+            return Ok(());
+        }
+        tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+    }
+    anyhow::bail!("never: {what}")
+}
+
 impl Cluster for PrivateCluster {
     fn url(&self, database: &str) -> String {
         self.server.url(database)

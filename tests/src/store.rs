@@ -16,6 +16,11 @@ impl Chance {
         Chance(seed)
     }
 
+    /// One that another has chosen the seed of.
+    pub fn seeded(seed: u64) -> Chance {
+        Chance(seed)
+    }
+
     /// 64 random bits.
     pub fn bits(&mut self) -> u64 {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
