@@ -542,3 +542,22 @@ async fn only_admins_change_calendars() -> Result<()> {
     same("verify", &verify(&client, "X").await?, &[]);
     Ok(())
 }
+
+/// A bar outside the hours is as long as its session's window, also where its trades count for prices alone.
+#[tokio::test]
+async fn bars_outside_the_hours_follow_the_roll_whatever_their_trades_count_for() -> Result<()> {
+    let database = cluster::database("publish_outside").await?;
+    let client = database.client().await?;
+    publish(&client, ACME).await?;
+    let id = store::instrument(&client, "X", "ACME").await?;
+    // Tuesday, 2025-11-25 03:00 New York
+    let (ts, flags) = (1_764_057_600_000_000_000, market::flags::NO_VOLUME);
+    let trade = Trade { ts, seq: 1, price: 123 * TICK, size: market::money::ONE, flags, ..Trade::default() };
+    put(&client, id, &[trade].into_iter().collect()).await?;
+    let opens = "SELECT segment, opens_at AT TIME ZONE 'America/New_York' FROM market.session_bars";
+    assert_eq!(texts(&client, opens).await?, ["OFF|2025-11-24 21:00:00"]);
+    publish(&client, &ACME.replace("POST = \"16:00-20:00\"", "POST = \"16:00-20:00\"\nroll = \"20:00\"")).await?;
+    assert_eq!(texts(&client, opens).await?, ["OFF|2025-11-24 20:00:00"]);
+    same("verify", &verify(&client, "X").await?, &[]);
+    Ok(())
+}

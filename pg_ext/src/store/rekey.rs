@@ -79,7 +79,7 @@ fn with_bars(c: &Conn, mode: Mode, instrument: i32, first: TradeDate, last: Trad
         mode,
         &SUMMARIES,
         c"SELECT trade_date, bool_or(segment = 'OFF') FROM market.session_bars
-          WHERE instrument_id = $1 AND trade_date BETWEEN $2 AND $3 AND trades > 0 GROUP BY trade_date",
+          WHERE instrument_id = $1 AND trade_date BETWEEN $2 AND $3 GROUP BY trade_date",
         &[Arg::int4(instrument), Arg::date(time::pg_days(first)), Arg::date(time::pg_days(last))],
         &mut |v, _| {
             all.insert(time::trade_date(v[0].value() as i32), v[1].value() != 0);
