@@ -58,7 +58,8 @@ impl Corrections {
         self.all.binary_search_by_key(&key, |(k, _)| *k).ok().map(|at| self.all[at].1)
     }
 
-    /// Corrections outrank data: settled live rows as readers see them, where a trade came after its bust or correction.
+    /// Corrections outrank data: settled live rows as readers see them, where a trade came after its bust or correction. Such
+    /// a row stays a trade, because where the identity is sealed its block has the correction already.
     pub fn apply(&self, rows: &mut LiveRows) {
         for i in 0..if self.is_empty() { 0 } else { rows.len() } {
             if rows.ops[i] != Op::Trade {
@@ -69,7 +70,6 @@ impl Corrections {
                 None => {}
                 Some(None) => rows.ops[i] = Op::Bust,
                 Some(Some(now)) => {
-                    rows.ops[i] = Op::Correction;
                     (rows.trades.price[i], rows.trades.size[i], rows.trades.flags[i]) =
                         (now.price, now.size, now.flags);
                 }
@@ -95,7 +95,7 @@ mod tests {
         corrections.push(trade(3).key(), Correction::Replace { price: 101, size: 8, flags: None });
         corrections.push(trade(4).key(), Correction::Replace { price: 102, size: 9, flags: Some(0) });
         corrections.apply(&mut rows);
-        assert_eq!(rows.ops, [Op::Trade, Op::Bust, Op::Correction, Op::Correction]);
+        assert_eq!(rows.ops, [Op::Trade, Op::Bust, Op::Trade, Op::Trade]);
         assert_eq!(rows.trades.get(0), trade(1));
         assert_eq!(rows.trades.get(2), Trade { price: 101, size: 8, ..trade(3) });
         assert_eq!(rows.trades.get(3), Trade { price: 102, size: 9, flags: 0, ..trade(4) });

@@ -174,3 +174,45 @@ async fn prices_beyond_fixed_point_are_refused_where_they_come_in() -> Result<()
     }
     seal_changes_nothing(&client).await
 }
+
+/// What is sealed outranks a row of its identity, also when it was corrected before it was sealed.
+#[tokio::test]
+async fn a_row_that_comes_after_its_sealed_correction_changes_no_answer() -> Result<()> {
+    let client = cluster::database("correct_then_row").await?.client().await?;
+    three_trades(&client).await?;
+    assert_eq!(one(&client, &correct(2, 111)).await?, "t");
+    seal_changes_nothing(&client).await?;
+    let all = "SELECT ts, seq, sub, price, size, flags, cond, ts_recv, trade_id FROM market.trades WHERE symbol = 'SPY' ORDER BY ts, seq, sub";
+    let before = rows(&client, all).await?;
+    let again = format!(
+        "INSERT INTO market.trades (symbol, ts, seq, price, size, flags, cond, trade_id)
+         VALUES ('SPY', '{DAY} 15:00:10+00', 2, 101, 2, 1, 77, 9)"
+    );
+    client.batch_execute(&again).await?;
+    assert_eq!(rows(&client, all).await?, before);
+    seal_changes_nothing(&client).await?;
+    assert_eq!(rows(&client, all).await?, before);
+    Ok(())
+}
+
+/// Flags that a correction does not name stay as they are, whether or not an earlier one that named them was sealed between.
+#[tokio::test]
+async fn flags_of_an_earlier_correction_stay_whenever_it_was_sealed() -> Result<()> {
+    let mut answers = Vec::new();
+    for sealed in [[false, false], [true, false], [false, true], [true, true]] {
+        let client = cluster::database("correct_twice").await?.client().await?;
+        three_trades(&client).await?;
+        let flagged = correct(2, 111).replace(", 5)", ", 5, flags => 1)");
+        for (call, seals) in [flagged, correct(2, 112)].iter().zip(sealed) {
+            assert_eq!(one(&client, call).await?, "t", "{call}");
+            if seals {
+                seal_changes_nothing(&client).await?;
+            }
+        }
+        ensure!(answer(&client).await?.iter().any(|row| row.ends_with("|2|0|112|5|1")), "{:?}", answer(&client).await?);
+        seal_changes_nothing(&client).await?;
+        answers.push(answer(&client).await?);
+    }
+    ensure!(answers.iter().all(|a| *a == answers[0]), "{answers:?}");
+    Ok(())
+}

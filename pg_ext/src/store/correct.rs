@@ -13,7 +13,7 @@ use market::{Correction, Key, NONE_I64, Nanos, Op, Trade, TradeDate, money};
 use pgrx::pg_sys::{self, Datum, FunctionCallInfo};
 use pgrx::prelude::*;
 
-plans!(LOG, MARK, UNMARK);
+plans!(LOG, MARK, UNMARK, FLAGS);
 v1!(
     bust_trade => pg_finfo_bust_trade,
     correct_trade => pg_finfo_correct_trade,
@@ -196,12 +196,30 @@ impl Asked {
                     "see market.trades; a trade that has not come yet is named by ts and seq",
                 ),
             };
+            let correction = with_flags(c, self.instrument.id, key, found.as_ref().map(|f| f.base), correction);
             log(c, self.instrument.id, key, old, correction, reason);
             // a change of a trade that has not come is applied when it comes
             mark(c, self.instrument.id, key, found.map(|f| (f.base, correction)));
             old.is_some()
         })
     }
+}
+
+/// A correction that names no flags keeps those the trade has: of an earlier correction, else as it was reported. They are
+/// said in the log, because a later seal may pack another row of the identity. A trade to come brings its own.
+fn with_flags(c: &Conn, instrument: i32, key: Key, base: Option<Trade>, correction: Correction) -> Correction {
+    let Correction::Replace { price, size, flags: None } = correction else { return correction };
+    let mut flags = base.map(|t| t.flags);
+    let [ts, ns, seq, sub] = key_args(key);
+    c.run_planned_once(
+        Mode::Fresh,
+        &FLAGS,
+        c"SELECT new_flags FROM market.trade_corrections
+          WHERE instrument_id = $1 AND ts = $2 AND ns = $3 AND seq = $4 AND sub = $5 AND new_flags IS NOT NULL ORDER BY id DESC LIMIT 1",
+        &[Arg::int4(instrument), ts, ns, seq, sub],
+        &mut |v, _| flags = Some(v[0].value() as u32),
+    );
+    Correction::Replace { price, size, flags }
 }
 
 /// Appends to the log of corrections.
