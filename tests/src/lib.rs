@@ -5,6 +5,7 @@
 
 pub mod cluster;
 pub mod docs;
+pub mod ledger;
 pub mod model;
 pub mod slt;
 pub mod store;

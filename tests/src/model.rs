@@ -44,13 +44,13 @@ pub struct Shown {
 }
 
 /// When a print counts inside its bar: a segment's opening auction first, its closing auction last.
-type Turn = (i64, u8, i64, i64, i32);
+pub type Turn = (i64, u8, i64, i64, i32);
 
 /// A bucket: its trade date, open and close.
 type Place = (i32, i64, i64);
 
 /// Segment, instant that decides the bucket, turn.
-fn place(session: &Session<'_>, t: &Trade) -> (Segment, i64, Turn) {
+pub fn place(session: &Session<'_>, t: &Trade) -> (Segment, i64, Turn) {
     let clock = session.spans.iter().find(|s| s.open <= t.ts && t.ts < s.close).map_or(Segment::Off, |s| s.segment);
     let own = (clock, t.ts, (t.ts, 1, t.ts, t.seq, t.sub));
     let regular: Vec<_> = session.spans.iter().filter(|s| s.segment == Segment::Rth).collect();
@@ -105,7 +105,8 @@ fn runs(session: &Session<'_>, segments: Segments) -> Vec<(i64, i64)> {
     runs.into_iter().map(|r| (r.0, r.1)).collect()
 }
 
-fn week(date: i32) -> i32 {
+/// The number of a date's week, Monday to Sunday.
+pub fn week(date: i32) -> i32 {
     (date + 3).div_euclid(7)
 }
 

@@ -31,6 +31,21 @@ enum Task {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         arguments: Vec<String>,
     },
+    /// The random tests for as long as a night has: longer streams from another seed, more crashes
+    Nightly {
+        /// Where the streams' seeds begin; today's number of seconds if it is not said
+        #[arg(long)]
+        seed: Option<u64>,
+        /// How many streams
+        #[arg(long, default_value_t = 20)]
+        streams: u32,
+        /// How many steps each has
+        #[arg(long, default_value_t = 3000)]
+        steps: u32,
+        /// How often the server is killed
+        #[arg(long, default_value_t = 40)]
+        rounds: u32,
+    },
     /// What a change must pass: format, lints, tests, licences, spelling
     Ci,
     /// Load and query the same trades here and on DuckDB, polars and ClickHouse, and compare
@@ -63,6 +78,7 @@ fn run(task: Task) -> Result<ExitCode> {
         Task::Setup => setup::run()?,
         Task::Demo => demo::run()?,
         Task::Test { arguments } => test::run(&arguments)?,
+        Task::Nightly { seed, streams, steps, rounds } => test::nightly(seed, streams, steps, rounds)?,
         Task::Ci => test::ci()?,
         Task::Bench(options) => return bench::run(&options),
         Task::Docs { calendars: true } => docs::calendars()?,

@@ -11,6 +11,25 @@ use xtask::workspace;
 
 /// Builds the workspace once, starts one private server for all test programs, and runs them.
 pub fn run(arguments: &[String]) -> Result<()> {
+    run_with(arguments, &[])
+}
+
+/// The random tests, longer than the test command has time for, from a seed that no run had before.
+pub fn nightly(seed: Option<u64>, streams: u32, steps: u32, rounds: u32) -> Result<()> {
+    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH)?.as_secs();
+    let seed = seed.unwrap_or(now);
+    println!("seed {seed}: cargo xtask nightly --seed {seed} --streams {streams} --steps {steps} --rounds {rounds}");
+    let settings = [
+        ("BELLWETHER_SEED", seed.to_string()),
+        ("BELLWETHER_STREAMS", streams.to_string()),
+        ("BELLWETHER_STEPS", steps.to_string()),
+        ("BELLWETHER_ROUNDS", rounds.to_string()),
+    ];
+    let tests = ["--test", "streams", "--test", "isolation", "--test", "standby", "--test", "crash"];
+    run_with(&tests.map(str::to_owned), &settings)
+}
+
+fn run_with(arguments: &[String], settings: &[(&str, String)]) -> Result<()> {
     let start = Instant::now();
     setup::run()?;
     step("build the workspace, its tests and programs");
@@ -29,7 +48,10 @@ pub fn run(arguments: &[String]) -> Result<()> {
     }
     step("run the tests");
     let mut test = cargo();
-    test.args(["test", "--workspace", "--no-fail-fast"]).args(features()).args(arguments);
+    test.args(["test", "--workspace", "--no-fail-fast"])
+        .args(features())
+        .args(arguments)
+        .envs(settings.iter().cloned());
     let result = check(test.env("BELLWETHER_TEST_DB", server.url("postgres")), "tests failed");
     if result.is_err() {
         eprintln!("the server's log ends:\n{}", xtask::server::tail(&server.log(), 15));
