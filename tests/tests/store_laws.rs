@@ -219,6 +219,27 @@ async fn trades_that_count_for_nothing_are_kept() -> Result<()> {
     Ok(())
 }
 
+/// A filled bar is as final as its session, though no trade of it lies in the segments asked for.
+#[tokio::test]
+async fn a_filled_day_has_the_state_of_its_session() -> Result<()> {
+    let (_db, client, id) = fresh("filled", "XNYS").await?;
+    let calendar = Calendar::builtin("XNYS")?;
+    let days = sessions(&calendar, "2025-11-26", "2025-11-26")?;
+    let early =
+        Trade { ts: days[0].spans[0].open, seq: 1, price: 100 * TICK, size: market::money::ONE, ..Trade::default() };
+    put(&client, id, &[early].into_iter().collect()).await?;
+    for source in ["auto", "minutes", "trades"] {
+        client.batch_execute(&format!("SET bellwether.source = {source}")).await?;
+        for fill in ["previous", "null"] {
+            let sql = format!(
+                "SELECT trades, state FROM market.session_ohlc('X', '1d', '2025-11-26', '2025-11-26', segments => 'RTH', fill => '{fill}')"
+            );
+            assert_eq!(texts(&client, &sql).await?, ["0|final"], "{source}, {fill}");
+        }
+    }
+    Ok(())
+}
+
 #[tokio::test]
 async fn late_trade_is_seen_at_once() -> Result<()> {
     let (_db, mut client, id) = fresh("late", "XNYS").await?;

@@ -158,8 +158,8 @@ fn bars_of(c: &Conn, asked: &Asked, shared: &Shared, source: Source, sink: &mut 
         Some(summaries) if source == Source::Auto && !request.timeframe.is_intraday() => summaries.of(asked),
         _ => None,
     };
-    // the stored bars of single sessions say all there is to say of their states
-    let alone = rows.is_empty() && !request.groups();
+    // the stored bars of single sessions say all there is to say of their states; a filled bar's session has none of them
+    let alone = rows.is_empty() && !request.groups() && request.fill == Fill::None;
     let (mut states, dropped) = match &stored {
         Some(stored) if alone => (stored.iter().map(|row| (row.date, row.state)).collect(), Dropped::default()),
         _ => states(c, instrument, first, last),
