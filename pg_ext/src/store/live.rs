@@ -117,9 +117,7 @@ fn plan_for(c: &Conn, pages: u64, cell: &'static PlanCell, planned: &'static Loc
 /// The live rows of an instrument with `from <= ts < till` as they lie in the table.
 fn read_rows(c: &Conn, mode: Mode, instrument: i32, from: Nanos, till: Nanos) -> LiveRows {
     let pages = live_pages(c);
-    // a SERIALIZABLE reader must be known to have looked, or two of them that each insert a row would both see none
-    // SAFETY: reads a global.
-    if pages == 0 && unsafe { pg_sys::XactIsoLevel } != pg_sys::XACT_SERIALIZABLE as i32 {
+    if may_skip(pages) {
         return LiveRows::default();
     }
     plan_for(c, pages, &LIVE, &PLANNED_FOR);
@@ -128,9 +126,16 @@ fn read_rows(c: &Conn, mode: Mode, instrument: i32, from: Nanos, till: Nanos) ->
     fetch(c, mode, &LIVE, sql, instrument, (from, till), pages)
 }
 
-/// Whether the ring has any row.
+/// Whether a ring of so many pages need not be looked at. A SERIALIZABLE reader must be known to have looked, or two of them
+/// that each insert a row would both see none.
+fn may_skip(pages: u64) -> bool {
+    // SAFETY: reads a global.
+    pages == 0 && unsafe { pg_sys::XactIsoLevel } != pg_sys::XACT_SERIALIZABLE as i32
+}
+
+/// Whether the ring has any row, or must be looked at all the same.
 pub fn any_live(c: &Conn) -> bool {
-    live_pages(c) > 0
+    !may_skip(live_pages(c))
 }
 
 /// The live rows of several instruments with `from <= ts < till`, settled: one pass over the ring for all of them.
