@@ -30,12 +30,13 @@ impl Day {
             clearing_date: TradeDate(0),
             from: self.from,
             till: self.till,
-            spans: &self.span,
+            spans: self.span.as_slice().into(),
             irregular: false,
             note: "",
             restart_at_segments: false,
             close_auction_until: span.close,
             break_auction: (0, 0),
+            intraday_auction: (0, 0),
             open_auction_from: span.open,
         }
     }

@@ -2,7 +2,8 @@
 
 use crate::calendar::{Calendar, Cursor};
 use crate::error::{Error, Result};
-use crate::session::{Segments, Session};
+use crate::selection::{Place, Selection, Steps};
+use crate::session::{Segment, Segments, Session};
 use crate::time::{Nanos, TradeDate};
 use crate::timeframe::Timeframe;
 use chrono::Datelike;
@@ -52,7 +53,7 @@ pub fn bucket_at(calendar: &Calendar, timeframe: Timeframe, ts: Nanos, segments:
     BucketCursor::new(calendar, timeframe, segments).bucket_at(ts)
 }
 
-/// Finds the buckets of a nearly ordered stream, without allocating.
+/// Finds the buckets of a stream, best of a nearly ordered one. After its first answer it allocates nothing.
 #[derive(Clone, Debug)]
 pub struct BucketCursor<'c> {
     cursor: Cursor<'c>,
@@ -62,6 +63,8 @@ pub struct BucketCursor<'c> {
     stretch: (Nanos, Nanos),
     answer: Option<Bucket>,
     group: Option<Group>,
+    selection: Selection,
+    steps: Steps,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -73,7 +76,10 @@ struct Group {
 impl<'c> BucketCursor<'c> {
     /// A cursor over the buckets of one timeframe and selection.
     pub fn new(calendar: &'c Calendar, timeframe: Timeframe, segments: Segments) -> BucketCursor<'c> {
-        BucketCursor { cursor: calendar.cursor(), timeframe, segments, stretch: (0, 0), answer: None, group: None }
+        let steps = Steps::new(if let Timeframe::Intraday(width) = timeframe { width } else { 1 });
+        let selection = Selection::new(segments);
+        let cursor = calendar.cursor();
+        BucketCursor { cursor, timeframe, segments, stretch: (0, 0), answer: None, group: None, selection, steps }
     }
 
     /// Like [`bucket_at`].
@@ -102,7 +108,48 @@ impl<'c> BucketCursor<'c> {
         self.cursor.session_at(ts)
     }
 
+    /// The trade date of an instant; see [`Cursor::trade_date`].
+    ///
+    /// # Errors
+    /// `OutOfBounds` beyond the calendar's known range.
+    #[inline]
+    pub fn trade_date(&mut self, ts: Nanos) -> Result<TradeDate> {
+        self.cursor.trade_date(ts)
+    }
+
+    /// The segment of an instant; see [`Cursor::segment`].
+    ///
+    /// # Errors
+    /// `OutOfBounds` beyond the calendar's known range.
+    #[inline]
+    pub fn segment(&mut self, ts: Nanos) -> Result<Segment> {
+        self.cursor.segment(ts)
+    }
+
     fn find(&mut self, ts: Nanos) -> Result<Option<Bucket>> {
+        if let Timeframe::Intraday(width) = self.timeframe {
+            let calendar = self.cursor.calendar();
+            let index = self.cursor.index_at(ts)?;
+            if let Some(place) = self.selection.place(calendar, index, ts) {
+                (self.stretch, self.answer) = match place {
+                    Place::Run(open, close) => {
+                        let at = ts - self.steps.remainder(ts - open);
+                        let end = at.saturating_add(width.max(1)).min(close);
+                        let trade_date = calendar.trade_date_of(index);
+                        ((at, end), Some(Bucket { trade_date, open: at, close: end }))
+                    }
+                    Place::Gap(after, before) => {
+                        let (from, till) = self.cursor.stretch();
+                        ((after.map_or(from, |at| at.max(from)), before.map_or(till, |at| at.min(till))), None)
+                    }
+                };
+                return Ok(self.answer);
+            }
+        }
+        self.find_in_session(ts)
+    }
+
+    fn find_in_session(&mut self, ts: Nanos) -> Result<Option<Bucket>> {
         let session = self.cursor.session_at(ts)?;
         let mut gap = (session.from, session.till);
         for (open, close) in session.runs(self.segments) {
@@ -125,9 +172,8 @@ impl<'c> BucketCursor<'c> {
         let trade_date = session.trade_date;
         self.answer = match self.timeframe {
             Timeframe::Intraday(width) => {
-                let width = width.max(1);
-                let at = ts - (ts - open) % width;
-                self.stretch = (at, at.saturating_add(width).min(close));
+                let at = ts - self.steps.remainder(ts - open);
+                self.stretch = (at, at.saturating_add(width.max(1)).min(close));
                 Some(Bucket { trade_date, open: self.stretch.0, close: self.stretch.1 })
             }
             Timeframe::Days(1) => {

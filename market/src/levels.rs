@@ -158,7 +158,7 @@ impl Stretch {
 /// // The session before is the half day after Thanksgiving.
 /// let sessions: Vec<_> = fold.sessions().collect();
 /// assert_eq!(sessions[0].trade_date.to_string(), "2024-11-29");
-/// fold.push(0, &Trade { ts: sessions[0].spans[0].close, price: 100, size: 1, ..Trade::default() });
+/// fold.push(0, &Trade { ts: sessions[0].spans.to_vec()[0].close, price: 100, size: 1, ..Trade::default() });
 /// let levels = fold.finish(&[]);
 /// assert_eq!((levels[0].name, levels[0].value), ("prior_high", Some(1e-7)));
 /// # Ok::<(), market::Error>(())
@@ -295,7 +295,7 @@ fn prior_close(prior: &Stretch, asked: Option<Close>, stats: &[Stat]) -> Level {
 
 /// What trades in `ON` and `PRE` before the regular hours, or at all where there are none.
 fn overnight(session: &Session<'_>, open: Option<Nanos>) -> Option<Stretch> {
-    let before = |span: &&crate::session::Span| {
+    let before = |span: &crate::session::Span| {
         matches!(span.segment, Segment::On | Segment::Pre) && open.is_none_or(|open| span.open < open)
     };
     let mut spans = session.spans.iter().filter(before);

@@ -3,6 +3,7 @@
 //! Pure: no I/O, no clock, no async, no globals but the calendars shipped with the crate.
 
 pub mod activity;
+pub mod auction;
 pub mod bar;
 pub mod block;
 pub mod bucket;
@@ -23,6 +24,7 @@ pub mod ohlc;
 pub mod print;
 pub mod products;
 pub mod profile;
+mod selection;
 pub mod session;
 pub mod stat;
 pub mod symbol;
@@ -31,6 +33,7 @@ pub mod timeframe;
 pub mod trade;
 pub mod when;
 
+pub use auction::{Auction, AuctionKind};
 pub use bar::{Bar, BarBuilder, KeyedBar};
 pub use bucket::{Bucket, BucketCursor, Day, bucket_at, buckets, group_of};
 pub use calendar::{Calendar, Change, Cursor, Filing};
@@ -41,7 +44,7 @@ pub use instrument::Kind;
 pub use minute::{MinuteBar, MinuteFold, MinuteReader, decode_minutes, encode_minutes};
 pub use ohlc::{Answer, Fill, OhlcRequest, SegmentBar, SessionBar, SessionFold, summaries};
 pub use products::{Product, product, products};
-pub use session::{Class, Segment, Segments, Session, Span};
+pub use session::{Class, Segment, Segments, Session, Span, Spans};
 pub use symbol::{Roll, Symbol};
 pub use time::{Nanos, TradeDate};
 pub use timeframe::Timeframe;

@@ -1,5 +1,6 @@
 //! Segments and sessions: what the trading of one trade date is made of.
 
+use crate::calendar::Calendar;
 use crate::error::{Error, Result};
 use crate::time::{MINUTE, Nanos, TradeDate};
 use crate::trade::flags::{AUCTION_CLOSE, AUCTION_OPEN};
@@ -136,6 +137,127 @@ pub struct Span {
     pub close: Nanos,
 }
 
+/// The stretches of one session, in time order and disjoint: a list that days which trade alike share, seen from one of them.
+#[derive(Clone, Copy)]
+pub struct Spans<'a> {
+    /// What the shared times count from.
+    base: Nanos,
+    shared: &'a [Span],
+}
+
+impl<'a> Spans<'a> {
+    /// Spans whose times count from `base`.
+    pub(crate) const fn from_base(base: Nanos, shared: &'a [Span]) -> Spans<'a> {
+        Spans { base, shared }
+    }
+
+    /// How many there are.
+    pub const fn len(self) -> usize {
+        self.shared.len()
+    }
+
+    /// Whether there is none, which is true of no session.
+    pub const fn is_empty(self) -> bool {
+        self.shared.is_empty()
+    }
+
+    /// One of them, counted from 0.
+    #[inline]
+    pub fn get(self, at: usize) -> Option<Span> {
+        self.shared.get(at).map(|span| self.absolute(span))
+    }
+
+    /// The earliest.
+    pub fn first(self) -> Option<Span> {
+        self.get(0)
+    }
+
+    /// The latest.
+    pub fn last(self) -> Option<Span> {
+        self.shared.last().map(|span| self.absolute(span))
+    }
+
+    /// All of them.
+    #[inline]
+    pub fn iter(self) -> SpanIter<'a> {
+        SpanIter { base: self.base, shared: self.shared.iter() }
+    }
+
+    /// All of them, on their own.
+    pub fn to_vec(self) -> Vec<Span> {
+        self.iter().collect()
+    }
+
+    #[inline]
+    const fn absolute(self, span: &Span) -> Span {
+        Span { segment: span.segment, open: self.base + span.open, close: self.base + span.close }
+    }
+}
+
+impl<'a> From<&'a [Span]> for Spans<'a> {
+    fn from(spans: &'a [Span]) -> Spans<'a> {
+        Spans::from_base(0, spans)
+    }
+}
+
+impl<'a> From<&'a Vec<Span>> for Spans<'a> {
+    fn from(spans: &'a Vec<Span>) -> Spans<'a> {
+        Spans::from_base(0, spans)
+    }
+}
+
+impl PartialEq for Spans<'_> {
+    fn eq(&self, other: &Spans<'_>) -> bool {
+        self.iter().eq(other.iter())
+    }
+}
+
+impl Eq for Spans<'_> {}
+
+impl fmt::Debug for Spans<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_list().entries(self.iter()).finish()
+    }
+}
+
+impl<'a> IntoIterator for Spans<'a> {
+    type Item = Span;
+    type IntoIter = SpanIter<'a>;
+
+    fn into_iter(self) -> SpanIter<'a> {
+        self.iter()
+    }
+}
+
+/// The iterator of [`Spans`].
+#[derive(Clone, Debug)]
+pub struct SpanIter<'a> {
+    base: Nanos,
+    shared: std::slice::Iter<'a, Span>,
+}
+
+impl Iterator for SpanIter<'_> {
+    type Item = Span;
+
+    #[inline]
+    fn next(&mut self) -> Option<Span> {
+        self.shared.next().map(|span| Spans::from_base(self.base, &[]).absolute(span))
+    }
+
+    fn size_hint(&self) -> (usize, Option<usize>) {
+        self.shared.size_hint()
+    }
+}
+
+impl DoubleEndedIterator for SpanIter<'_> {
+    #[inline]
+    fn next_back(&mut self) -> Option<Span> {
+        self.shared.next_back().map(|span| Spans::from_base(self.base, &[]).absolute(span))
+    }
+}
+
+impl ExactSizeIterator for SpanIter<'_> {}
+
 /// All the trading of one calendar on one trade date. Spans are in time order, disjoint, and there is at least one.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Session<'a> {
@@ -148,7 +270,7 @@ pub struct Session<'a> {
     /// End of the storage window.
     pub till: Nanos,
     /// The stretches of trading.
-    pub spans: &'a [Span],
+    pub spans: Spans<'a>,
     /// Opens late or closes early, compared with the regular hours of its weekday.
     pub irregular: bool,
     /// Why it is irregular: `half day`, `holiday halt`; empty for a regular session.
@@ -162,6 +284,9 @@ pub struct Session<'a> {
     /// From the first break of `RTH` to the second of these, prints are of the call that ended the morning; equal where none
     /// is declared.
     pub break_auction: (Nanos, Nanos),
+    /// An auction that interrupts continuous trading inside `RTH`, where the clock puts its prints; equal where none is
+    /// declared.
+    pub intraday_auction: (Nanos, Nanos),
 }
 
 /// Where a print belongs when its segment is not the one the clock says.
@@ -262,10 +387,19 @@ impl<'a> Session<'a> {
     }
 }
 
+impl<'c> Runs<'c> {
+    /// The runs of the sessions of one pattern, counted as its times are. Of stretches of `OFF` a pattern knows nothing.
+    pub(crate) fn of_pattern(calendar: &'c Calendar, pattern: usize, segments: Segments) -> Runs<'c> {
+        let spans = calendar.grid().spans(0, pattern);
+        let edge = spans.first().map_or(0, |span| span.open);
+        Runs { spans, at: 0, edge, till: edge, segments, restart: calendar.restarts_at_segments() }
+    }
+}
+
 /// The iterator of [`Session::runs`].
 #[derive(Clone, Debug)]
 pub struct Runs<'a> {
-    spans: &'a [Span],
+    spans: Spans<'a>,
     at: usize,
     // Everything before this instant has been visited.
     edge: Nanos,

@@ -15,7 +15,7 @@ fn date(text: &str) -> TradeDate {
 fn spans(calendar: &Calendar, session: &Session<'_>) -> String {
     let zone: Tz = calendar.time_zone().parse().unwrap();
     let wall = |ts| DateTime::from_timestamp_nanos(ts).with_timezone(&zone).format("%m-%d %H:%M").to_string();
-    let span = |s: &market::Span| format!("{} {}-{}", s.segment, wall(s.open), &wall(s.close)[6..]);
+    let span = |s: market::Span| format!("{} {}-{}", s.segment, wall(s.open), &wall(s.close)[6..]);
     session.spans.iter().map(span).collect::<Vec<_>>().join(", ")
 }
 

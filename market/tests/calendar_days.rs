@@ -34,7 +34,7 @@ fn wall(calendar: &Calendar, ts: i64) -> String {
 
 /// `ON 03-10 17:00-03-11 08:30, RTH ...`
 fn spans(calendar: &Calendar, session: &Session<'_>) -> String {
-    let span = |s: &market::Span| format!("{} {}-{}", s.segment, wall(calendar, s.open), wall(calendar, s.close));
+    let span = |s: market::Span| format!("{} {}-{}", s.segment, wall(calendar, s.open), wall(calendar, s.close));
     session.spans.iter().map(span).collect::<Vec<_>>().join(", ")
 }
 

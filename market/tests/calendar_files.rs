@@ -84,6 +84,7 @@ fn a_row_that_contradicts_itself_is_named() {
         ("RTH = \"09:30-16:00\"\nopen_auction = \"08:00-08:30, 09:00-09:30\"", "one window"),
         ("RTH = \"09:30-12:00, 13:00-16:00\"\nbreak_auction = \"12:05-12:10\"", "begins at the first break of RTH"),
         ("RTH = \"09:30-12:00, 13:00-16:00\"\nbreak_auction = \"12:00-13:05\"", "nothing else trades in it"),
+        ("RTH = \"09:30-16:00\"\nintraday_auction = \"15:59-16:01\"", "lies inside a window of RTH"),
         ("RTH = \"09:30-16:00\"\nbreak_auction = \"12:00-12:05\"", "needs a break"),
         ("RTH = \"09:30-12:00+1d\"", "opens before"),
         ("RTH = \"09:30-16:00\"\nwhile = \"dst Mars/Olympus\"", "no IANA time zone"),

@@ -8,6 +8,7 @@ use pgrx::memcxt::PgMemoryContexts;
 use pgrx::pg_sys::{self, Datum, FunctionCallInfo};
 use pgrx::prelude::*;
 
+mod auctions;
 mod draft;
 mod halts;
 mod known;
@@ -94,6 +95,17 @@ pub unsafe extern "C-unwind" fn calendars(fc: FunctionCallInfo) -> Datum {
     null(fc)
 }
 
+/// Raises 22023 for dates that run backwards.
+fn refuse_backwards(first: TradeDate, last: TradeDate) {
+    if first > last {
+        raise_with(
+            PgSqlErrorCode::ERRCODE_INVALID_PARAMETER_VALUE,
+            &format!("the first date {first} is after the last date {last}"),
+            "name the earlier date first; both are included",
+        )
+    }
+}
+
 /// One row a span.
 fn put_spans(rows: &mut Rows, session: &Session<'_>, segments: Segments) {
     for span in session.spans.iter().filter(|span| segments.contains(span.segment)) {
@@ -118,13 +130,7 @@ fn put_spans(rows: &mut Rows, session: &Session<'_>, segments: Segments) {
 pub unsafe extern "C-unwind" fn sessions(fc: FunctionCallInfo) -> Datum {
     let c = &named(&arg_text(fc, 0));
     let (first, last) = (time::trade_date(arg(fc, 1).value() as i32), time::trade_date(arg(fc, 2).value() as i32));
-    if first > last {
-        raise_with(
-            PgSqlErrorCode::ERRCODE_INVALID_PARAMETER_VALUE,
-            &format!("the first date {first} is after the last date {last}"),
-            "name the earlier date first; both are included",
-        )
-    }
+    refuse_backwards(first, last);
     let segments = segments_or_main(fc, 3, c);
     let hours = arg_text(fc, 4);
     let actual = match hours.as_str() {
@@ -142,7 +148,7 @@ pub unsafe extern "C-unwind" fn sessions(fc: FunctionCallInfo) -> Datum {
             None => put_spans(&mut rows, &session, segments),
             Some(actual) => {
                 let irregular = session.irregular || actual.differs;
-                let session = Session { spans: &actual.spans, irregular, note: &actual.note, ..session };
+                let session = Session { spans: (&actual.spans).into(), irregular, note: &actual.note, ..session };
                 put_spans(&mut rows, &session, segments);
             }
         }
@@ -160,7 +166,7 @@ pub unsafe extern "C-unwind" fn session_of(fc: FunctionCallInfo) -> Datum {
     let ts = time::nanos(arg(fc, 0).value() as i64);
     let calendar = named(&arg_text(fc, 1));
     let session = calendar.session_at(ts).or_raise();
-    let inside = session.spans.iter().find(|s| s.open <= ts && ts < s.close).copied();
+    let inside = session.spans.iter().find(|s| s.open <= ts && ts < s.close);
     let (segment, open, close) = match inside {
         Some(span) => (span.segment, span.open, span.close),
         None => {
@@ -187,7 +193,7 @@ pub unsafe extern "C-unwind" fn session_of(fc: FunctionCallInfo) -> Datum {
 #[pg_guard]
 pub unsafe extern "C-unwind" fn trade_date(fc: FunctionCallInfo) -> Datum {
     let sites = sites(fc, &BY_CALENDAR);
-    date(sites.all[0].cursor.session_at(time::nanos(arg(fc, 0).value() as i64)).or_raise().trade_date)
+    date(sites.all[0].cursor.trade_date(time::nanos(arg(fc, 0).value() as i64)).or_raise())
 }
 
 /// `segment(ts, calendar) -> text`
@@ -199,7 +205,7 @@ pub unsafe extern "C-unwind" fn trade_date(fc: FunctionCallInfo) -> Datum {
 pub unsafe extern "C-unwind" fn segment(fc: FunctionCallInfo) -> Datum {
     let sites = sites(fc, &BY_CALENDAR);
     let ts = time::nanos(arg(fc, 0).value() as i64);
-    sites.names[sites.all[0].cursor.session_at(ts).or_raise().segment_at(ts) as usize]
+    sites.names[sites.all[0].cursor.segment(ts).or_raise() as usize]
 }
 
 /// `is_open(ts, calendar, segments) -> bool`

@@ -5,6 +5,7 @@
 
 mod aggregate;
 pub mod archive;
+mod auctions;
 mod bars;
 pub mod calendars;
 mod db;
@@ -91,6 +92,7 @@ impl Session {
             context.register_udaf(function);
         }
         sessions::register(&context, &calendars);
+        auctions::register(&context, &calendars);
         bars::register(&context, &market);
         session::register(&context, &market);
         files::register(&context, &market, &options.files).await?;

@@ -149,36 +149,41 @@ pub fn register(context: &SessionContext, calendars: &Arc<Calendars>) {
     context.register_udtf("session_of", Arc::new(SessionOf(Arc::clone(calendars))));
 }
 
-fn field(name: &str, kind: DataType) -> Field {
+pub(crate) fn field(name: &str, kind: DataType) -> Field {
     Field::new(name, kind, true)
 }
 
-fn instants(values: Vec<Nanos>) -> ArrayRef {
+pub(crate) fn instants(values: Vec<Nanos>) -> ArrayRef {
     let micros = values.into_iter().map(|ts| ts.div_euclid(1000));
     Arc::new(TimestampMicrosecondArray::from_iter_values(micros).with_timezone("UTC"))
 }
 
-fn dates(values: Vec<TradeDate>) -> ArrayRef {
+pub(crate) fn dates(values: Vec<TradeDate>) -> ArrayRef {
     Arc::new(Date32Array::from_iter_values(values.into_iter().map(|d| d.0)))
 }
 
-fn table(fields: Vec<Field>, columns: Vec<ArrayRef>) -> Result<Arc<dyn TableProvider>> {
+pub(crate) fn table(fields: Vec<Field>, columns: Vec<ArrayRef>) -> Result<Arc<dyn TableProvider>> {
     let schema: SchemaRef = Arc::new(Schema::new(fields));
     let batch = RecordBatch::try_new(Arc::clone(&schema), columns)?;
     Ok(Arc::new(MemTable::try_new(schema, vec![vec![batch]])?))
+}
+
+/// Both dates, unless they run backwards.
+pub(crate) fn forwards(first: TradeDate, last: TradeDate) -> Result<(TradeDate, TradeDate)> {
+    match first <= last {
+        true => Ok((first, last)),
+        false => Err(external(Error::question(
+            format!("the first date {first} is after the last date {last}"),
+            "name the earlier date first; both are included",
+        ))),
+    }
 }
 
 impl TableFunctionImpl for Sessions {
     fn call_with_args(&self, args: TableFunctionArgs) -> Result<Arc<dyn TableProvider>> {
         let args = Arguments::new("sessions", &args);
         let calendar = self.0.find(&args.required(0, "calendar")?).map_err(external)?;
-        let (first, last) = (args.date(1, "first date")?, args.date(2, "last date")?);
-        if first > last {
-            return Err(external(Error::question(
-                format!("the first date {first} is after the last date {last}"),
-                "name the earlier date first; both are included",
-            )));
-        }
+        let (first, last) = forwards(args.date(1, "first date")?, args.date(2, "last date")?)?;
         let segments = match args.text(3)? {
             Some(text) => Segments::parse(&text).map_err(external)?,
             None => Segments::ETH,
@@ -199,7 +204,7 @@ impl TableFunctionImpl for Sessions {
         for (at, scheduled) in calendar.sessions(first, last).map_err(external)?.enumerate() {
             let session = match actual.as_ref().map(|actual| &actual[at]) {
                 Some(actual) => market::Session {
-                    spans: &actual.spans,
+                    spans: (&actual.spans).into(),
                     irregular: scheduled.irregular || actual.differs,
                     note: &actual.note,
                     ..scheduled

@@ -57,7 +57,7 @@ pub fn session_trades(chance: &mut Chance, session: &Session<'_>, n: usize, hard
     let mut all = std::collections::BTreeMap::new();
     let mut price = 100 * 100;
     while all.len() < n {
-        let span = session.spans[chance.within(0, session.spans.len() as i64) as usize];
+        let span = session.spans.get(chance.within(0, session.spans.len() as i64) as usize).expect("within its length");
         let ts = match chance.within(0, if hard { 20 } else { 1 }) {
             1 => span.open + chance.within(0, 3),
             2 => span.close - 1 - chance.within(0, 2),

@@ -360,7 +360,7 @@ async fn writers_and_a_publish_do_not_pass_each_other() -> Result<()> {
     let mut fresh: Vec<Trade> = Vec::new();
     let day = old.session(TradeDate::parse("2025-12-02")?)?.expect("a session of the old calendar");
     for n in 0..50 {
-        let ts = day.spans[1].open + n * 60_000_000_000 + 77;
+        let ts = day.spans.to_vec()[1].open + n * 60_000_000_000 + 77;
         fresh.push(Trade { ts, seq: 900 + n, price: 50 * TICK, size: market::money::ONE, ..Trade::default() });
     }
     let (put_ones, row_ones) = fresh.split_at(25);

@@ -203,7 +203,7 @@ async fn bad_payloads_are_refused_whole() -> Result<()> {
 async fn a_payload_cannot_hold_what_sql_cannot_say() -> Result<()> {
     let (client, id) = client("say").await?;
     let calendar = Calendar::builtin("XNYS")?;
-    let open = sessions(&calendar, "2025-11-26", "2025-11-26")?[0].spans[1].open;
+    let open = sessions(&calendar, "2025-11-26", "2025-11-26")?[0].spans.to_vec()[1].open;
     let t = Trade { ts: open, seq: 1, price: 1, size: 1, ..Trade::default() };
     for (what, trade) in [("sub beyond int2", Trade { sub: 40_000, ..t }), ("negative sub", Trade { sub: -1, ..t })] {
         let one: Trades = [trade].into_iter().collect();

@@ -70,8 +70,14 @@ async fn a_correction_waits_for_its_trade() -> Result<()> {
     let (_db, client, id) = fresh("orphan", "XNYS").await?;
     let calendar = Calendar::builtin("XNYS")?;
     let days = sessions(&calendar, "2025-11-26", "2025-11-26")?;
-    let t =
-        Trade { ts: days[0].spans[1].open + 5_000, seq: 3, price: 100 * TICK, size: 1, cond: 5, ..Trade::default() };
+    let t = Trade {
+        ts: days[0].spans.to_vec()[1].open + 5_000,
+        seq: 3,
+        price: 100 * TICK,
+        size: 1,
+        cond: 5,
+        ..Trade::default()
+    };
     client.batch_execute("SELECT market.correct_trade('X', '2025-11-26 14:30:00.000005+00', 3, 42, 9)").await?;
     assert_eq!(view(&client, "X").await?.len(), 0);
     seal(&client, "X", &days[0]).await?;
@@ -190,7 +196,7 @@ async fn conflicting_rows_are_not_lost_silently() -> Result<()> {
     let (_db, client, id) = fresh("rivals", "XNYS").await?;
     let calendar = Calendar::builtin("XNYS")?;
     let days = sessions(&calendar, "2025-11-26", "2025-11-26")?;
-    let t = Trade { ts: days[0].spans[1].open, seq: 1, price: 100 * TICK, size: 1, ..Trade::default() };
+    let t = Trade { ts: days[0].spans.to_vec()[1].open, seq: 1, price: 100 * TICK, size: 1, ..Trade::default() };
     insert(&client, id, &[t, t, Trade { price: 101 * TICK, ..t }]).await?;
     let bars = answers(&client, "X").await?;
     assert_eq!(seal(&client, "X", &days[0]).await?, 3);
@@ -207,7 +213,14 @@ async fn trades_that_count_for_nothing_are_kept() -> Result<()> {
     let calendar = Calendar::builtin("XNYS")?;
     let days = sessions(&calendar, "2025-11-26", "2025-11-26")?;
     let none = flags::NO_LAST | flags::NO_HIGH_LOW | flags::NO_VOLUME;
-    let t = Trade { ts: days[0].spans[1].open, seq: 1, price: 100 * TICK, size: 1, flags: none, ..Trade::default() };
+    let t = Trade {
+        ts: days[0].spans.to_vec()[1].open,
+        seq: 1,
+        price: 100 * TICK,
+        size: 1,
+        flags: none,
+        ..Trade::default()
+    };
     let one: Trades = [t].into_iter().collect();
     let two: Trades = [t, Trade { seq: 2, ..t }].into_iter().collect();
     assert_eq!(put(&client, id, &one).await?, Put { added: 1, known: 0, conflicts: 0 });
@@ -281,7 +294,7 @@ async fn bust_survives_a_reload() -> Result<()> {
     let calendar = Calendar::builtin("XNYS")?;
     let days = sessions(&calendar, "2025-11-26", "2025-11-26")?;
     let all = store::session_trades(&mut Chance::new(16), &days[0], 400, true);
-    let t = Trade { ts: days[0].spans[1].open + 1, seq: 999, price: 900 * TICK, size: 1, ..Trade::default() };
+    let t = Trade { ts: days[0].spans.to_vec()[1].open + 1, seq: 999, price: 900 * TICK, size: 1, ..Trade::default() };
     let with: Trades = {
         let mut all = all.clone();
         all.push(t);
@@ -336,7 +349,7 @@ async fn bust_rewrites_exactly_the_bars_hit() -> Result<()> {
     let calendar = Calendar::builtin("XNYS")?;
     let days = sessions(&calendar, "2025-11-26", "2025-12-01")?;
     let mut chance = Chance::new(17);
-    let open = days[0].spans[1].open;
+    let open = days[0].spans.to_vec()[1].open;
     let big: Trades = (0..150_000i64)
         .map(|i| Trade {
             ts: open + i * 150_000_000,

@@ -3,7 +3,7 @@
 use super::Calendar;
 use super::expand::Planner;
 use crate::error::Result;
-use crate::session::Span;
+use crate::session::{Span, Spans};
 use crate::time::{Nanos, TradeDate};
 
 /// When trading stopped, half-open; what a feed reported or a user noted.
@@ -63,7 +63,7 @@ impl Calendar {
                     notes.push(&halt.note);
                 }
             }
-            let differs = spans != session.spans;
+            let differs = session.spans != Spans::from(&spans);
             let scheduled = Some(session.note).filter(|note| !note.is_empty());
             let note = scheduled.into_iter().chain(notes).collect::<Vec<_>>().join(", ");
             all.push(Actual { trade_date: session.trade_date, spans, differs, note });
@@ -89,7 +89,8 @@ mod tests {
     fn texts(calendar: &Calendar, first: &str, last: &str, halts: &[Halt]) -> Vec<String> {
         let (first, last) = (TradeDate::parse(first).unwrap(), TradeDate::parse(last).unwrap());
         let show = |day: Actual| {
-            let session = crate::Session { spans: &day.spans, ..calendar.session(day.trade_date).unwrap().unwrap() };
+            let session =
+                crate::Session { spans: (&day.spans).into(), ..calendar.session(day.trade_date).unwrap().unwrap() };
             format!("{} {} {} [{}]", day.trade_date, calendar.describe(&session), day.differs, day.note)
         };
         calendar.actual(first, last, halts).unwrap().into_iter().map(show).collect()

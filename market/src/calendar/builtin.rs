@@ -1,8 +1,10 @@
 //! The calendars shipped with the crate (`calendars/*.toml`), each built at its first use.
 
+use super::spec::Spec;
 use super::{Calendar, around_clock};
 use crate::error::{Error, Result};
 use crate::nearest::nearest;
+use std::borrow::Cow;
 use std::sync::OnceLock;
 
 // COUNT, IDS in order, FILES beside them, and ALIASES with their place: written by build.rs.
@@ -19,7 +21,7 @@ pub(super) fn calendar(name: &str) -> Result<Calendar> {
         let nearest = nearest(name, IDS.iter().copied().chain(aliases)).map(str::to_string);
         Error::Unknown { what: "calendar", name: name.to_string(), nearest }
     })?;
-    BUILT[index].get_or_init(|| Calendar::from_toml(FILES[index])).clone()
+    BUILT[index].get_or_init(|| Calendar::of(Spec::parse(FILES[index])?, Cow::Borrowed(FILES[index]))).clone()
 }
 
 fn alias(name: &str) -> Option<usize> {

@@ -5,17 +5,19 @@ use crate::error::Result;
 use crate::session::{Segment, Session};
 use crate::time::{Nanos, TradeDate};
 
-/// A reader of a calendar that begins each lookup at the last session it found.
+/// A reader of a calendar that looks at its last answer first.
 #[derive(Clone, Debug)]
 pub struct Cursor<'c> {
     calendar: &'c Calendar,
     session: Option<Session<'c>>,
+    /// The stretch of time in which the session of this index is the answer: part of its window.
+    stretch: (Nanos, Nanos),
     index: usize,
 }
 
 impl<'c> Cursor<'c> {
     pub(super) fn new(calendar: &'c Calendar) -> Cursor<'c> {
-        Cursor { calendar, session: None, index: 0 }
+        Cursor { calendar, session: None, stretch: (0, 0), index: 0 }
     }
 
     /// Like [`Calendar::session_at`].
@@ -36,7 +38,8 @@ impl<'c> Cursor<'c> {
     /// `OutOfBounds` beyond the known range.
     #[inline]
     pub fn segment(&mut self, ts: Nanos) -> Result<Segment> {
-        Ok(self.session_at(ts)?.segment_at(ts))
+        let index = self.index_at(ts)?;
+        Ok(self.calendar.inner.grid.segment(index, ts))
     }
 
     /// Like [`Calendar::trade_date`].
@@ -45,10 +48,8 @@ impl<'c> Cursor<'c> {
     /// `OutOfBounds` beyond the known range.
     #[inline]
     pub fn trade_date(&mut self, ts: Nanos) -> Result<TradeDate> {
-        match &self.session {
-            Some(session) if session.from <= ts && ts < session.till => Ok(session.trade_date),
-            _ => self.move_to(ts).map(|session| session.trade_date),
-        }
+        let index = self.index_at(ts)?;
+        Ok(self.calendar.inner.grid.dates[index])
     }
 
     /// The calendar it reads.
@@ -56,14 +57,24 @@ impl<'c> Cursor<'c> {
         self.calendar
     }
 
+    /// The place of the session whose storage window holds the instant.
+    #[inline]
+    pub(crate) fn index_at(&mut self, ts: Nanos) -> Result<usize> {
+        if ts < self.stretch.0 || self.stretch.1 <= ts {
+            let found = self.calendar.locate(ts)?;
+            (self.stretch, self.index) = ((found.from, found.till), found.index);
+        }
+        Ok(self.index)
+    }
+
+    /// A stretch around the last instant that was looked up, inside its session's storage window.
+    pub(crate) fn stretch(&self) -> (Nanos, Nanos) {
+        self.stretch
+    }
+
     #[cold]
     fn move_to(&mut self, ts: Nanos) -> Result<Session<'c>> {
-        let edges = &self.calendar.inner.grid.edges;
-        let next = self.index + 1;
-        // Streams move on to the next session far more often than anywhere else.
-        let follows = edges.get(next).zip(edges.get(next + 1)).is_some_and(|(from, till)| *from <= ts && ts < *till);
-        self.index = if follows { next } else { self.calendar.locate(ts)? };
-        let session = self.calendar.nth(self.index);
+        let session = self.calendar.nth(self.index_at(ts)?);
         self.session = Some(session);
         Ok(session)
     }

@@ -158,6 +158,7 @@ fn windows(windows: &Windows) -> Vec<(&'static str, String)> {
         ("PRE", pre),
         ("open_auction", &windows.open_auction),
         ("RTH", rth),
+        ("intraday_auction", &windows.intraday_auction),
         ("break_auction", &windows.break_auction),
         ("close_auction", &windows.close_auction),
         ("POST", post),

@@ -60,7 +60,7 @@ impl Calendar {
     }
 
     fn all(&self) -> impl Iterator<Item = Session<'_>> {
-        (0..self.inner.grid.days.len()).map(|index| self.nth(index))
+        (0..self.inner.grid.dates.len()).map(|index| self.nth(index))
     }
 }
 

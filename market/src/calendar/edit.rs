@@ -10,7 +10,7 @@ use std::fmt::Write;
 use toml::de::{DeTable, DeValue};
 
 /// The keys an exception may have: those of a `[[special]]` row, without the ones that say when it holds.
-const KEYS: [&str; 13] = [
+const KEYS: [&str; 14] = [
     "closed",
     "open_day",
     "truncate",
@@ -24,6 +24,7 @@ const KEYS: [&str; 13] = [
     "open_auction",
     "close_auction",
     "break_auction",
+    "intraday_auction",
 ];
 const LONGEST: usize = 4096;
 

@@ -1,78 +1,14 @@
-//! From rules to sessions: the days of a calendar file as instants in flat arrays.
+//! From rules to sessions: the days of a calendar file as instants.
 
-use super::spec::{Hours, Minutes, PREVIOUS_SESSION, Spec, Special, Windows, cut};
+use super::spec::{ALL_MONTHS, Hours, Minutes, PREVIOUS_SESSION, Spec, Special, Windows, cut};
 use super::zone::{Wall, is_summer};
 use crate::error::{Error, Result};
 use crate::session::{Segment, Span};
-use crate::time::{DAY, HOUR, Nanos, TradeDate};
+use crate::time::{HOUR, Nanos, TradeDate};
 use chrono::Datelike;
 
 /// How many days away a neighbouring session is looked for.
-const NEIGHBOURHOOD: i32 = 14;
-
-/// A calendar's sessions in time order, laid out for binary search.
-#[derive(Debug, Default)]
-pub(crate) struct Grid {
-    /// The labels, ascending.
-    pub dates: Vec<TradeDate>,
-    /// The storage window of session `i` is `edges[i]..edges[i + 1]`.
-    pub edges: Vec<Nanos>,
-    /// The session at the first edge, and every 24 hours after it: where the search for an instant begins.
-    pub daily: Vec<u32>,
-    pub days: Vec<Day>,
-    pub spans: Vec<Span>,
-    /// The notes that `Day::note` points to; the first is empty.
-    pub notes: Vec<String>,
-    /// Weekdays with hours on which there is no session, with the index of the holiday's name in `Spec::holidays`.
-    pub closures: Vec<(TradeDate, u32)>,
-}
-
-impl Grid {
-    /// The index of the session whose storage window holds the instant; `None` beyond the first and the last edge.
-    pub fn locate(&self, ts: Nanos) -> Option<usize> {
-        let (first, last) = (*self.edges.first()?, *self.edges.last()?);
-        if ts < first || last <= ts {
-            return None;
-        }
-        let mut at = *self.daily.get(days_between(first, ts))? as usize;
-        // A window is about a day long, so this is a step or two; the last edge lies after the instant.
-        while *self.edges.get(at + 1)? <= ts {
-            at += 1;
-        }
-        Some(at)
-    }
-
-    /// `daily` for these edges.
-    fn index(edges: &[Nanos]) -> Vec<u32> {
-        let (Some(first), Some(last)) = (edges.first(), edges.last()) else { return Vec::new() };
-        let mut daily = Vec::with_capacity(days_between(*first, *last) + 1);
-        for (at, till) in edges.iter().enumerate().skip(1) {
-            // The days that begin before this window ends and after the one before it.
-            while first.wrapping_add(daily.len() as i64 * DAY) < *till && daily.len() <= days_between(*first, *last) {
-                daily.push(at as u32 - 1);
-            }
-        }
-        daily
-    }
-}
-
-/// Whole days from one instant to a later one; the difference of two far ones fits in 64 bits without a sign only.
-fn days_between(first: Nanos, ts: Nanos) -> usize {
-    (ts.wrapping_sub(first) as u64 / DAY as u64) as usize
-}
-
-/// One session of a grid.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Day {
-    pub clearing_date: TradeDate,
-    pub first_span: u32,
-    pub spans: u32,
-    pub note: u32,
-    pub irregular: bool,
-    pub open_auction_from: Nanos,
-    pub close_auction_until: Nanos,
-    pub break_auction: (Nanos, Nanos),
-}
+pub(super) const NEIGHBOURHOOD: i32 = 14;
 
 /// One session before it has neighbours.
 pub(crate) struct Draft {
@@ -81,6 +17,7 @@ pub(crate) struct Draft {
     pub open_auction_from: Nanos,
     pub close_auction_until: Nanos,
     pub break_auction: (Nanos, Nanos),
+    pub intraday_auction: (Nanos, Nanos),
     pub roll: Option<Nanos>,
     pub clears_next: bool,
     /// Indices of the specials that made it.
@@ -90,7 +27,7 @@ pub(crate) struct Draft {
 
 impl Draft {
     /// The first instant that is this session's own; spans are never empty.
-    fn start(&self) -> Nanos {
+    pub(crate) fn start(&self) -> Nanos {
         self.spans.first().map_or(self.open_auction_from, |span| span.open.min(self.open_auction_from))
     }
 
@@ -98,10 +35,25 @@ impl Draft {
         self.spans.last().map_or(self.close_auction_until, |span| span.close.max(self.close_auction_until))
     }
 
+    /// What the next session's window depends on.
+    pub(crate) fn ending(&self) -> Ending {
+        Ending { date: self.date, close: self.end(), roll: self.roll }
+    }
+}
+
+/// How a session ends.
+pub(crate) struct Ending {
+    pub date: TradeDate,
+    /// The end of its last span or auction.
+    pub close: Nanos,
+    roll: Option<Nanos>,
+}
+
+impl Ending {
     /// When trades begin to belong to the next session: as declared, or halfway between the close and the next open, at
     /// most one hour after the close.
     pub(crate) fn roll_before(&self, next: &Draft) -> Nanos {
-        let (close, open) = (self.end(), next.start());
+        let (close, open) = (self.close, next.start());
         if open <= close {
             return open;
         }
@@ -129,6 +81,7 @@ struct Cut {
     open_auction_from: Option<Minutes>,
     close_auction_until: Option<Minutes>,
     break_auction: Option<(Minutes, Minutes)>,
+    intraday_auction: Option<(Minutes, Minutes)>,
 }
 
 impl<'s> Planner<'s> {
@@ -166,7 +119,7 @@ impl<'s> Planner<'s> {
     pub(crate) fn day(&mut self, date: TradeDate) -> Result<Option<Draft>> {
         let row = self.row(date);
         let specials: Vec<u32> = self.specials(date).iter().map(|(_, index)| *index).collect();
-        let forced = self.is_forced(date);
+        let forced = !specials.is_empty() && self.is_forced(date);
         if (row.is_none() || self.is_off(date)) && !forced {
             return Ok(None);
         }
@@ -212,6 +165,9 @@ impl<'s> Planner<'s> {
             }),
             break_auction: cut
                 .break_auction
+                .map_or((nowhere, nowhere), |(from, to)| (self.wall.instant(date, from), self.wall.instant(date, to))),
+            intraday_auction: cut
+                .intraday_auction
                 .map_or((nowhere, nowhere), |(from, to)| (self.wall.instant(date, from), self.wall.instant(date, to))),
             roll: roll.map(|time| self.wall.instant(date, time)),
             clears_next: specials.iter().any(|index| self.spec.specials[*index as usize].clears_next),
@@ -266,7 +222,7 @@ impl<'s> Planner<'s> {
     }
 
     /// The holiday that falls on a date.
-    fn holiday(&self, date: TradeDate) -> Option<u32> {
+    pub(crate) fn holiday(&self, date: TradeDate) -> Option<u32> {
         let at = self.holidays.partition_point(|(day, _)| *day < date);
         self.holidays.get(at).filter(|(day, _)| *day == date).map(|(_, index)| *index)
     }
@@ -274,11 +230,12 @@ impl<'s> Planner<'s> {
     /// The hours row of a date: the last that matches. Beyond the known range the regime of its nearest date holds.
     pub(crate) fn row(&self, date: TradeDate) -> Option<usize> {
         let regime = date.clamp(self.spec.known.0, self.spec.known.1);
-        let weekday = 1 << date.date().weekday().num_days_from_monday();
+        // 1970-01-01 was a Thursday.
+        let weekday = 1 << (date.0 + 3).rem_euclid(7);
         self.spec.hours.iter().rposition(|row| {
             (row.from..=row.to).contains(&regime)
                 && row.days & weekday != 0
-                && row.months & (1 << date.date().month0()) != 0
+                && (row.months == ALL_MONTHS || row.months & (1 << date.date().month0()) != 0)
                 && row.season.is_none_or(|(summer, tz)| is_summer(tz, date) == summer)
         })
     }
@@ -292,7 +249,7 @@ impl<'s> Planner<'s> {
             line = special.line;
             if !special.class.is_empty() {
                 // hours that nobody planned have no auctions where the schedule has them
-                (windows.open_auction, windows.close_auction) = (None, None);
+                (windows.open_auction, windows.close_auction, windows.intraday_auction) = (None, None, None);
             }
             windows.change(&special.windows);
             truncate = truncate.min(special.truncate.unwrap_or(Minutes::MAX));
@@ -316,6 +273,7 @@ impl Windows {
             (&mut self.open_auction, &special.open_auction),
             (&mut self.close_auction, &special.close_auction),
             (&mut self.break_auction, &special.break_auction),
+            (&mut self.intraday_auction, &special.intraday_auction),
         ];
         for (window, change) in whole {
             if change.is_some() {
@@ -360,7 +318,9 @@ impl Cut {
             }
             _ => None,
         };
-        Ok(Cut { spans, open_auction_from, close_auction_until, break_auction })
+        // Where a special ends the day before it, there is none.
+        let intraday_auction = window(&windows.intraday_auction).filter(|window| is_inside(&spans, *window));
+        Ok(Cut { spans, open_auction_from, close_auction_until, break_auction, intraday_auction })
     }
 
     fn truncate(&mut self, end: Minutes) {
@@ -370,97 +330,16 @@ impl Cut {
         }
         self.close_auction_until = self.close_auction_until.filter(|until| *until <= end);
         self.break_auction = self.break_auction.filter(|(_, until)| *until <= end);
+        self.intraday_auction = self.intraday_auction.filter(|(_, until)| *until <= end);
     }
 }
 
-impl Grid {
-    /// All sessions of the known range. A neighbour beyond each end, projected, bounds the first and last storage windows.
-    pub(crate) fn new(spec: &Spec) -> Result<Grid> {
-        let (first, last) = spec.known;
-        let mut planner = Planner::new(spec, first, last)?;
-        let mut grid = Grid { notes: vec![String::new()], ..Grid::default() };
-        let mut before: Option<Draft> = None;
-        for back in 1..=NEIGHBOURHOOD {
-            before = planner.day(first.plus(-back))?;
-            if before.is_some() {
-                break;
-            }
-        }
-        let mut notes_of: Vec<(Vec<u32>, u32)> = Vec::new();
-        let mut clears_next: Vec<usize> = Vec::new();
-        for day in first.0..=last.0.saturating_add(NEIGHBOURHOOD) {
-            let date = TradeDate(day);
-            let Some(draft) = planner.day(date)? else {
-                if let (Some(index), Some(_)) = (planner.holiday(date), planner.row(date)) {
-                    grid.closures.push((date, index));
-                }
-                continue;
-            };
-            let edge = match &before {
-                Some(previous) if previous.end() > draft.start() => {
-                    let line = draft.specials.last().map(|special| spec.specials[*special as usize].line);
-                    let line = line.or_else(|| planner.row(date).map(|row| spec.hours[row].line));
-                    return Err(invalid(
-                        spec,
-                        line.unwrap_or(0),
-                        format!("{date} opens before {} closes", previous.date),
-                    ));
-                }
-                Some(previous) => previous.roll_before(&draft),
-                None => draft.start(),
-            };
-            grid.edges.push(edge);
-            if !draft.clears_next {
-                clears_next.drain(..).for_each(|index| grid.days[index].clearing_date = date);
-            }
-            if date > last {
-                break;
-            }
-            if draft.clears_next {
-                clears_next.push(grid.days.len());
-            }
-            let note = match notes_of.iter().find(|(specials, _)| *specials == draft.specials) {
-                _ if !draft.irregular => 0,
-                Some((_, note)) => *note,
-                None => {
-                    let names: Vec<_> =
-                        draft.specials.iter().map(|i| spec.specials[*i as usize].name.as_str()).collect();
-                    grid.notes.push(names.join(", "));
-                    notes_of.push((draft.specials.clone(), grid.notes.len() as u32 - 1));
-                    grid.notes.len() as u32 - 1
-                }
-            };
-            grid.days.push(Day {
-                clearing_date: date,
-                first_span: grid.spans.len() as u32,
-                spans: draft.spans.len() as u32,
-                note,
-                irregular: draft.irregular,
-                open_auction_from: draft.open_auction_from,
-                close_auction_until: draft.close_auction_until,
-                break_auction: draft.break_auction,
-            });
-            grid.dates.push(date);
-            grid.spans.extend_from_slice(&draft.spans);
-            before = Some(draft);
-        }
-        if grid.edges.len() == grid.days.len() {
-            // No session follows within a fortnight.
-            grid.edges.push(before.map_or(0, |last| last.end().saturating_add(HOUR)));
-        }
-        grid.daily = Grid::index(&grid.edges);
-        match grid.days.is_empty() {
-            true => Err(Error::InvalidSpec {
-                name: format!("calendar {}", spec.id),
-                line: None,
-                reason: "its known range holds no session".into(),
-            }),
-            false => Ok(grid),
-        }
-    }
+/// Whether a window lies inside one span of the regular hours.
+pub(super) fn is_inside(spans: &[(Segment, Minutes, Minutes)], (from, to): (Minutes, Minutes)) -> bool {
+    spans.iter().any(|&(segment, open, close)| segment == Segment::Rth && open <= from && to <= close)
 }
 
-fn invalid(spec: &Spec, line: usize, reason: impl Into<String>) -> Error {
+pub(super) fn invalid(spec: &Spec, line: usize, reason: impl Into<String>) -> Error {
     let line = (line > 0).then_some(line);
     Error::InvalidSpec { name: format!("calendar {}", spec.id), line, reason: reason.into() }
 }

@@ -24,8 +24,8 @@ pub(super) fn project(spec: &Spec, known: (Nanos, Nanos), ts: Nanos) -> Filing {
     // A session's window reaches at most over a long weekend and its own day offsets.
     let around = drafts(spec, today.plus(-8), today.plus(8));
     for (index, draft) in around.iter().enumerate() {
-        let from = index.checked_sub(1).map_or(Nanos::MIN, |before| around[before].roll_before(draft));
-        let till = around.get(index + 1).map_or(Nanos::MAX, |next| draft.roll_before(next));
+        let from = index.checked_sub(1).map_or(Nanos::MIN, |before| around[before].ending().roll_before(draft));
+        let till = around.get(index + 1).map_or(Nanos::MAX, |next| draft.ending().roll_before(next));
         if from <= ts && ts < till {
             // Only windows between two neighbours are whole; the known range has its own.
             let (from, till) = if ts < known.0 { (from, till.min(known.0)) } else { (from.max(known.1), till) };

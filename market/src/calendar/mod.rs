@@ -1,8 +1,8 @@
 //! Calendars: which session, segment and trade date an instant belongs to.
 //!
 //! A calendar is data (`market/calendars/*.toml`, or a user's own file): hours by weekday, holidays, special days. Its known
-//! range is expanded once into flat sorted arrays; after that a lookup is a binary search, and with a [`Cursor`] on a nearly
-//! ordered stream a comparison or two.
+//! range is expanded once; after that a lookup is two reads, and with a [`Cursor`] on a nearly ordered stream a comparison
+//! or two.
 
 mod actual;
 mod around_clock;
@@ -14,6 +14,7 @@ mod diff;
 mod edit;
 mod expand;
 mod filing;
+mod grid;
 pub mod import;
 mod rule;
 mod spec;
@@ -29,9 +30,11 @@ use crate::error::{Error, Result};
 use crate::session::{Segment, Segments, Session};
 use crate::time::{Nanos, TradeDate, format_instant};
 use chrono::Datelike;
-use expand::Grid;
+use grid::Found;
+pub(crate) use grid::Grid;
 pub(crate) use rule::weekday;
 use spec::Spec;
+use std::borrow::Cow;
 use std::fmt;
 use std::sync::Arc;
 
@@ -44,7 +47,7 @@ pub struct Calendar {
 struct Inner {
     spec: Spec,
     grid: Grid,
-    toml: String,
+    toml: Cow<'static, str>,
 }
 
 impl Calendar {
@@ -85,9 +88,12 @@ impl Calendar {
     /// # Errors
     /// `InvalidSpec` with the line where the file contradicts itself or the format.
     pub fn from_toml(text: &str) -> Result<Calendar> {
-        let spec = Spec::parse(text)?;
+        Calendar::of(Spec::parse(text)?, Cow::Owned(text.to_string()))
+    }
+
+    fn of(spec: Spec, toml: Cow<'static, str>) -> Result<Calendar> {
         let grid = Grid::new(&spec)?;
-        Ok(Calendar { inner: Arc::new(Inner { spec, grid, toml: text.to_string() }) })
+        Ok(Calendar { inner: Arc::new(Inner { spec, grid, toml }) })
     }
 
     /// As [`Calendar::from_toml`], under a version number that is kept outside the file.
@@ -95,9 +101,7 @@ impl Calendar {
     /// # Errors
     /// As [`Calendar::from_toml`].
     pub fn versioned(text: &str, version: u32) -> Result<Calendar> {
-        let spec = Spec { version, ..Spec::parse(text)? };
-        let grid = Grid::new(&spec)?;
-        Ok(Calendar { inner: Arc::new(Inner { spec, grid, toml: text.to_string() }) })
+        Calendar::of(Spec { version, ..Spec::parse(text)? }, Cow::Owned(text.to_string()))
     }
 
     /// Whether both are one calendar in memory, not only equal.
@@ -138,6 +142,11 @@ impl Calendar {
     /// The first and last date it vouches for.
     pub fn known(&self) -> (TradeDate, TradeDate) {
         self.inner.spec.known
+    }
+
+    /// From when on its days are projected and not announced; their sessions' notes say so.
+    pub fn projected_from(&self) -> Option<TradeDate> {
+        self.inner.spec.projected_from
     }
 
     /// Grows whenever the file changes a session.
@@ -230,10 +239,10 @@ impl Calendar {
     /// The sessions whose clearing date lies in `first..=last`: their trade dates and clearing dates, neither of which ever
     /// run backwards.
     pub(crate) fn clearing(&self, first: TradeDate, last: TradeDate) -> impl Iterator<Item = (TradeDate, TradeDate)> {
-        let Grid { dates, days, .. } = &self.inner.grid;
-        let from = days.partition_point(|day| day.clearing_date < first);
-        let till = days.partition_point(|day| day.clearing_date <= last).max(from);
-        dates[from..till].iter().copied().zip(days[from..till].iter().map(|day| day.clearing_date))
+        let grid = &self.inner.grid;
+        let sessions =
+            (grid.first_clearing(first)..grid.dates.len()).map(|at| (grid.dates[at], grid.clearing_date(at)));
+        sessions.take_while(move |(_, clears)| *clears <= last)
     }
 
     /// The trade date `n` sessions after a date (before it, if `n` is negative); for `n = 0` the date itself if it has a
@@ -271,7 +280,7 @@ impl Calendar {
     }
 
     fn next_edge(&self, ts: Nanos, segments: Segments, edge: impl Fn((Nanos, Nanos)) -> Nanos) -> Result<Nanos> {
-        for index in self.locate(ts)?..self.inner.grid.days.len() {
+        for index in self.locate(ts)?.index..self.inner.grid.dates.len() {
             // Open or not is a question of trading, not of bar grids, so touching segments count as one run.
             let session = Session { restart_at_segments: false, ..self.nth(index) };
             if let Some(found) = session.runs(segments).map(&edge).find(|edge| *edge > ts) {
@@ -286,7 +295,7 @@ impl Calendar {
     /// # Errors
     /// `OutOfBounds` beyond the known range; [`Calendar::filing`] answers there.
     pub fn session_at(&self, ts: Nanos) -> Result<Session<'_>> {
-        self.locate(ts).map(|index| self.nth(index))
+        self.locate(ts).map(|found| self.nth(found.index))
     }
 
     /// The trade date under which a trade of this instant is stored.
@@ -294,7 +303,7 @@ impl Calendar {
     /// # Errors
     /// `OutOfBounds` beyond the known range.
     pub fn trade_date(&self, ts: Nanos) -> Result<TradeDate> {
-        self.locate(ts).map(|index| self.inner.grid.dates[index])
+        self.locate(ts).map(|found| self.inner.grid.dates[found.index])
     }
 
     /// The segment by the clock; `Off` outside every span.
@@ -302,7 +311,7 @@ impl Calendar {
     /// # Errors
     /// `OutOfBounds` beyond the known range.
     pub fn segment(&self, ts: Nanos) -> Result<Segment> {
-        Ok(self.session_at(ts)?.segment_at(ts))
+        self.locate(ts).map(|found| self.inner.grid.segment(found.index, ts))
     }
 
     /// Whether the selected segments trade at this instant. `OFF` is not trading.
@@ -318,8 +327,8 @@ impl Calendar {
     /// known range the nearest regime's weekly hours stand in, and the filing says `projected`.
     pub fn filing(&self, ts: Nanos) -> Filing {
         match self.locate(ts) {
-            Ok(index) => {
-                let session = self.nth(index);
+            Ok(found) => {
+                let session = self.nth(found.index);
                 Filing { trade_date: session.trade_date, from: session.from, till: session.till, projected: false }
             }
             Err(_) => filing::project(&self.inner.spec, self.window(), ts),
@@ -333,32 +342,35 @@ impl Calendar {
 
     /// The instants of the known range: from the first storage window's start to the last one's end.
     pub fn window(&self) -> (Nanos, Nanos) {
-        let edges = &self.inner.grid.edges;
-        (edges.first().copied().unwrap_or(0), edges.last().copied().unwrap_or(0))
+        self.inner.grid.window()
     }
 
-    /// The index of the session whose storage window holds the instant.
-    fn locate(&self, ts: Nanos) -> Result<usize> {
-        self.inner.grid.locate(ts).ok_or_else(|| self.out_of_bounds(format_instant(ts)))
+    /// The session whose storage window holds the instant.
+    #[inline]
+    fn locate(&self, ts: Nanos) -> Result<Found> {
+        self.inner.grid.locate(ts).ok_or_else(|| self.outside(ts))
+    }
+
+    #[cold]
+    fn outside(&self, ts: Nanos) -> Error {
+        self.out_of_bounds(format_instant(ts))
+    }
+
+    pub(crate) fn grid(&self) -> &Grid {
+        &self.inner.grid
+    }
+
+    #[inline]
+    pub(crate) fn trade_date_of(&self, index: usize) -> TradeDate {
+        self.inner.grid.dates[index]
+    }
+
+    pub(crate) fn restarts_at_segments(&self) -> bool {
+        self.inner.spec.restart_at_segments
     }
 
     fn nth(&self, index: usize) -> Session<'_> {
-        let grid = &self.inner.grid;
-        let day = &grid.days[index];
-        let first = day.first_span as usize;
-        Session {
-            trade_date: grid.dates[index],
-            clearing_date: day.clearing_date,
-            from: grid.edges[index],
-            till: grid.edges[index + 1],
-            spans: &grid.spans[first..first + day.spans as usize],
-            irregular: day.irregular,
-            note: &grid.notes[day.note as usize],
-            restart_at_segments: self.inner.spec.restart_at_segments,
-            close_auction_until: day.close_auction_until,
-            open_auction_from: day.open_auction_from,
-            break_auction: day.break_auction,
-        }
+        self.inner.grid.session(index, self.inner.spec.restart_at_segments)
     }
 
     pub(crate) fn check(&self, date: TradeDate) -> Result<()> {

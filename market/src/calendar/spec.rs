@@ -1,6 +1,7 @@
 //! A calendar file, read: every mistake in it is an error with a line number.
 
 use super::around_clock;
+use super::expand::is_inside;
 use super::rule::{Rule, months, weekday, weekdays};
 use crate::error::{Error, Result};
 use crate::nearest::nearest;
@@ -32,6 +33,8 @@ pub(crate) struct Spec {
     pub tz: Tz,
     pub main: Segments,
     pub known: (TradeDate, TradeDate),
+    /// From this date on its days are a projection, not announced.
+    pub projected_from: Option<TradeDate>,
     pub version: u32,
     pub source: String,
     pub week_start: Weekday,
@@ -97,7 +100,11 @@ pub(crate) struct Windows {
     pub open_auction: Option<Vec<(Minutes, Minutes)>>,
     pub close_auction: Option<Vec<(Minutes, Minutes)>>,
     pub break_auction: Option<Vec<(Minutes, Minutes)>>,
+    pub intraday_auction: Option<Vec<(Minutes, Minutes)>>,
 }
+
+/// A bit for each month.
+pub(crate) const ALL_MONTHS: u16 = 0xfff;
 
 const EARLIEST: TradeDate = TradeDate(-25_567); // 1900-01-01
 const LATEST: TradeDate = TradeDate(84_006); // 2200-01-01
@@ -150,7 +157,7 @@ impl<'t> File<'t> {
     }
 
     fn spec(&self, root: &DeTable<'t>) -> Result<Spec> {
-        const KEYS: [&str; 19] = [
+        const KEYS: [&str; 20] = [
             "schema",
             "id",
             "name",
@@ -159,6 +166,7 @@ impl<'t> File<'t> {
             "tz",
             "main",
             "known",
+            "projected_from",
             "version",
             "source",
             "week_start",
@@ -213,6 +221,7 @@ impl<'t> File<'t> {
                 None => Segments::RTH,
             },
             known: self.known(self.required(root, "known")?)?,
+            projected_from: self.optional(root, "projected_from", Self::date)?,
             version: match root.get("version") {
                 Some(node) => {
                     u32::try_from(self.integer(node)?).or_else(|_| self.at(node, "a version is 0 or more"))?
@@ -252,7 +261,7 @@ impl<'t> File<'t> {
     }
 
     fn hours(&self, node: &Node<'t>, table: &DeTable<'t>) -> Result<Hours> {
-        const KEYS: [&str; 18] = [
+        const KEYS: [&str; 19] = [
             "days",
             "from",
             "to",
@@ -270,6 +279,7 @@ impl<'t> File<'t> {
             "open_auction",
             "close_auction",
             "break_auction",
+            "intraday_auction",
             "class",
         ];
         self.keys(table, &KEYS)?;
@@ -284,7 +294,7 @@ impl<'t> File<'t> {
                 Some(node) => {
                     months(self.string(node)?).map_or_else(|| self.at(node, "months are such as \"nov-feb\""), Ok)?
                 }
-                None => 0xfff,
+                None => ALL_MONTHS,
             },
             season: self.optional(table, "while", Self::season)?,
             roll: match table.get("roll") {
@@ -305,13 +315,16 @@ impl<'t> File<'t> {
         }
         match row.windows.spans() {
             Ok(spans) if spans.is_empty() => self.at(node, "a row of hours needs a window: RTH, or ETH, PRE, POST, ON"),
+            Ok(spans) if row.windows.intraday_auction.iter().flatten().any(|window| !is_inside(&spans, *window)) => {
+                self.at(table.get("intraday_auction").unwrap_or(node), "intraday_auction lies inside a window of RTH")
+            }
             Ok(_) => Ok(row),
             Err(reason) => self.at(node, reason),
         }
     }
 
     fn special(&self, node: &Node<'t>, table: &DeTable<'t>) -> Result<Special> {
-        const KEYS: [&str; 18] = [
+        const KEYS: [&str; 19] = [
             "name",
             "class",
             "on",
@@ -329,6 +342,7 @@ impl<'t> File<'t> {
             "open_auction",
             "close_auction",
             "break_auction",
+            "intraday_auction",
             "while",
         ];
         self.keys(table, &KEYS)?;
@@ -367,6 +381,7 @@ impl<'t> File<'t> {
             open_auction: read("open_auction")?,
             close_auction: read("close_auction")?,
             break_auction: read("break_auction")?,
+            intraday_auction: read("intraday_auction")?,
         };
         let beside = ["ON", "PRE", "POST"].iter().any(|key| table.contains_key(*key));
         if let Some(node) = table.get("ETH").filter(|_| beside) {
@@ -376,6 +391,7 @@ impl<'t> File<'t> {
             ("open_auction", &windows.open_auction),
             ("close_auction", &windows.close_auction),
             ("break_auction", &windows.break_auction),
+            ("intraday_auction", &windows.intraday_auction),
         ];
         for (key, window) in auctions {
             if let (Some(node), Some([_, _, ..])) = (table.get(key), window.as_deref()) {

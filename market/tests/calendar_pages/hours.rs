@@ -35,6 +35,7 @@ pub fn ordinary(calendar: &Calendar) -> Vec<Hours> {
         let (open, close) = (session.open(market::Segments::RTH), session.close(market::Segments::RTH));
         parts.push(("opening auction", open.map(|open| (session.open_auction_from, open)).into_iter().collect()));
         parts.push(("closing auction", close.map(|close| (close, session.close_auction_until)).into_iter().collect()));
+        parts.push(("intraday auction", vec![session.intraday_auction]));
         parts.iter_mut().for_each(|(_, spans)| spans.retain(|(from, to)| from < to));
         parts.retain(|(_, spans)| !spans.is_empty());
         parts.sort_by_key(|(_, spans)| spans[0]);

@@ -46,9 +46,10 @@ fn facts(calendar: &Calendar) -> String {
         Weekday::Sat => "Saturday",
         Weekday::Sun => "Sunday",
     };
+    let projected = calendar.projected_from().map_or_else(String::new, |from| format!(", projected from {from} on"));
     format!(
         "| | |\n|---|---|\n| other names | {aliases} |\n| time zone | {} |\n| main segments | {}: what a query gets that asks for none |\n\
-         | known | {first} to {last}; beyond it reads are refused |\n| weekly bars begin on | {week}{since} |\n\
+         | known | {first} to {last}{projected}; beyond it reads are refused |\n| weekly bars begin on | {week}{since} |\n\
          | late trades | those after the close and {} minutes |\n| version | {} |\n\n",
         calendar.time_zone(),
         calendar.main(),

@@ -90,7 +90,7 @@ fn ordinary(calendar: &Calendar, sunday: NaiveDate) -> Option<Vec<Bar>> {
     for session in calendar.sessions(day.plus(-1).max(first), day.plus(9).min(last)).ok()? {
         let mut stretches: Vec<(What, i64, i64)> =
             session.spans.iter().map(|span| (What::Span(span.segment), span.open, span.close)).collect();
-        for pair in session.spans.windows(2) {
+        for pair in session.spans.to_vec().windows(2) {
             // A night's end and the next morning's open have no break between them.
             let (from, to) = (pair[0].close, pair[1].open);
             let local = |ts: i64| DateTime::from_timestamp_nanos(ts).with_timezone(&zone).date_naive();
@@ -102,6 +102,7 @@ fn ordinary(calendar: &Calendar, sunday: NaiveDate) -> Option<Vec<Bar>> {
         if let (Some(open), Some(close)) = (session.open(regular), session.close(regular)) {
             stretches.push((What::Auction, session.open_auction_from, open));
             stretches.push((What::Auction, close, session.close_auction_until));
+            stretches.push((What::Auction, session.intraday_auction.0, session.intraday_auction.1));
         }
         let trade_day = session.trade_date.date().weekday().num_days_from_sunday();
         let before = bars.len();

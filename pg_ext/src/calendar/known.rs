@@ -14,6 +14,7 @@ use pgrx::pg_sys::{self, Datum, Oid};
 use pgrx::prelude::*;
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 /// Names and versions that a backend keeps; beyond it they are forgotten and read again.
 const KEPT: usize = 128;
@@ -25,10 +26,12 @@ struct Cache {
     by_version: HashMap<(String, i32), Calendar>,
 }
 
+/// Bumped by every change of the tables, so that a fill that raced one is not kept. A backend has one thread; a static is
+/// read by every call, and costs less than a thread's own.
+static GENERATION: AtomicU64 = AtomicU64::new(0);
+
 thread_local! {
     static CACHE: RefCell<Cache> = RefCell::default();
-    // bumped by every change of the tables, so that a fill that raced one is not kept
-    static GENERATION: Cell<u64> = const { Cell::new(0) };
     static REGISTERED: Cell<bool> = const { Cell::new(false) };
 }
 plans!(IN_FORCE, BY_ALIAS, FILE, VERSIONS, IDS);
@@ -38,14 +41,14 @@ unsafe extern "C-unwind" fn forget(_argument: Datum, relation: Oid) {
     CACHE.with(|c| {
         // borrowed only while entries are copied; the generation tells that fill to start over
         let Ok(mut c) = c.try_borrow_mut() else {
-            GENERATION.set(GENERATION.get() + 1);
+            GENERATION.fetch_add(1, Relaxed);
             return;
         };
         if relation == pg_sys::InvalidOid || c.relations.contains(&relation) {
             // a version that was defined and rolled back comes again with another content
             c.by_name.clear();
             c.by_version.clear();
-            GENERATION.set(GENERATION.get() + 1);
+            GENERATION.fetch_add(1, Relaxed);
         }
     });
 }
@@ -53,7 +56,7 @@ unsafe extern "C-unwind" fn forget(_argument: Datum, relation: Oid) {
 /// Grows whenever a calendar may have changed.
 #[inline]
 pub fn generation() -> u64 {
-    GENERATION.get()
+    GENERATION.load(Relaxed)
 }
 
 fn relation(name: &std::ffi::CStr) -> Option<Oid> {
@@ -78,7 +81,7 @@ fn watch() -> Option<Oid> {
         let mut c = c.borrow_mut();
         if c.relations != relations {
             *c = Cache { relations, ..Cache::default() };
-            GENERATION.set(GENERATION.get() + 1);
+            GENERATION.fetch_add(1, Relaxed);
         }
     });
     versions
@@ -122,7 +125,7 @@ pub fn named(name: &str) -> Calendar {
     };
     CACHE.with(|c| {
         let mut c = c.borrow_mut();
-        if GENERATION.get() == generation {
+        if GENERATION.load(Relaxed) == generation {
             if c.by_name.len() >= KEPT {
                 c.by_name.clear();
             }
@@ -267,7 +270,7 @@ fn stored(c: &Conn, mode: Mode, id: &str, version: i32) -> Calendar {
     let found = Calendar::versioned(&file, version as u32).or_raise();
     CACHE.with(|cache| {
         let mut cache = cache.borrow_mut();
-        if GENERATION.get() == generation {
+        if GENERATION.load(Relaxed) == generation {
             if cache.by_version.len() >= KEPT {
                 cache.by_version.clear();
             }

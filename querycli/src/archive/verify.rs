@@ -153,7 +153,7 @@ mod tests {
         let day = TradeDate::parse("2025-11-28")?;
         let calendar = Calendar::builtin("XNYS")?;
         let session = calendar.session(day)?.ok_or_else(|| Error::world("no session", ""))?;
-        let open = session.spans[0].open;
+        let open = session.spans.first().map_or(session.from, |span| span.open);
         let trades: Trades = (0..3000)
             .map(|i| Trade {
                 ts: open + i * 7_000_000_123,
