@@ -22,7 +22,7 @@ const COUNTS: &str = "
 
 /// Trades of one session that count for everything, one a second.
 fn plain(session: &Session<'_>, from: i64, n: i64) -> Vec<Trade> {
-    let open = session.spans[0].open;
+    let open = session.spans.to_vec()[0].open;
     let trade = |i: i64| Trade {
         ts: open + i * 1_000_000_000,
         seq: i,

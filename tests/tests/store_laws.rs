@@ -238,8 +238,13 @@ async fn a_filled_day_has_the_state_of_its_session() -> Result<()> {
     let (_db, client, id) = fresh("filled", "XNYS").await?;
     let calendar = Calendar::builtin("XNYS")?;
     let days = sessions(&calendar, "2025-11-26", "2025-11-26")?;
-    let early =
-        Trade { ts: days[0].spans[0].open, seq: 1, price: 100 * TICK, size: market::money::ONE, ..Trade::default() };
+    let early = Trade {
+        ts: days[0].spans.to_vec()[0].open,
+        seq: 1,
+        price: 100 * TICK,
+        size: market::money::ONE,
+        ..Trade::default()
+    };
     put(&client, id, &[early].into_iter().collect()).await?;
     for source in ["auto", "minutes", "trades"] {
         client.batch_execute(&format!("SET bellwether.source = {source}")).await?;

@@ -196,7 +196,7 @@ impl Stream {
         let days: Vec<_> = known[0].sessions.iter().filter(|s| (first..=last).contains(&s.trade_date)).collect();
         for _ in 0..60 {
             let session = days[chance.within(0, days.len() as i64) as usize];
-            let span = session.spans[chance.within(0, session.spans.len() as i64) as usize];
+            let span = session.spans.to_vec()[chance.within(0, session.spans.len() as i64) as usize];
             instants.push(match chance.within(0, 12) {
                 0 => span.open,
                 1 => span.close - 1,
