@@ -638,6 +638,10 @@ fn session_bars(trades: &Trades, session: &Session<'_>, request: &OhlcRequest) -
     bars
 }
 
+/// The calendar of an instrument in a file: the one that was named, else that of its root.
+///
+/// # Errors
+/// An instrument of which neither is known.
 pub fn calendar_of(market: &Market, symbol: &str, near: TradeDate) -> Result<&'static Calendar> {
     if let Some(name) = &market.calendar {
         return market.calendars.find(name);

@@ -11,8 +11,15 @@ use std::fmt::Write;
 use std::io::Read;
 use std::path::{Path, PathBuf};
 
-/// Calendars: list and show them, compare one with a table of sessions, make one from another form.
+/// Calendars: list and show them, compare one with a table of sessions, make one from another form
 #[derive(Args)]
+#[command(after_help = "\
+Examples:
+  querycli calendars list
+  querycli calendars show XNYS                          its file: hours, holidays, sources
+  querycli calendars show XHKG --sessions 2025-12-24..2025-12-26
+  querycli calendars diff XNYS --against sessions.csv   exit code 1 if they differ
+  querycli calendars import --format tradingview --id MINE --tz America/New_York --known 2025-01-01..2026-12-31 hours.txt")]
 pub struct Arguments {
     #[command(subcommand)]
     command: Command,

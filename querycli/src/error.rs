@@ -106,10 +106,13 @@ impl From<DataFusionError> for Error {
             DataFusionError::NotImplemented(message) => {
                 Error::question(format!("not supported: {}", first_line(message)), "")
             }
+            DataFusionError::ResourcesExhausted(message) => Error::world(
+                format!("the memory does not suffice: {}", first_line(message)),
+                "give it more with --memory",
+            ),
             root @ (DataFusionError::ObjectStore(_)
             | DataFusionError::IoError(_)
             | DataFusionError::ParquetError(_)
-            | DataFusionError::ResourcesExhausted(_)
             | DataFusionError::ExecutionJoin(_)
             | DataFusionError::Internal(_)) => Error::world(first_line(&root.strip_backtrace()), ""),
             DataFusionError::ArrowError(arrow, _) => Error::question(first_line(&arrow.to_string()), ""),

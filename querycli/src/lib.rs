@@ -4,31 +4,46 @@
 //! answers are equal.
 
 mod aggregate;
+mod analytics;
 pub mod archive;
 mod auctions;
 mod bars;
 pub mod calendars;
+mod chart;
+pub mod cli;
+mod commands;
+mod credentials;
 mod db;
 pub mod error;
+mod execute;
 mod files;
 mod known;
 mod lazy;
-pub mod render;
+mod manual;
+mod names;
+pub mod output;
+mod progress;
 mod rewrite;
 mod scalar;
 mod session;
 mod sessions;
+mod shell;
 mod tables;
 
 pub use error::{Error, Fault, Result};
-pub use render::{Format, Rows};
+pub use output::{Format, Rows};
 
 use arrow::array::RecordBatch;
 use datafusion::catalog::{CatalogProvider, MemoryCatalogProvider};
+use datafusion::execution::SendableRecordBatchStream;
 use datafusion::execution::context::SessionContext;
+use datafusion::execution::memory_pool::FairSpillPool;
+use datafusion::execution::runtime_env::RuntimeEnvBuilder;
 use datafusion::prelude::SessionConfig;
 use datafusion::sql::parser::{DFParserBuilder, Statement};
 use datafusion::sql::sqlparser::dialect::PostgreSqlDialect;
+use futures_util::TryStreamExt;
+use std::collections::VecDeque;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -45,9 +60,12 @@ pub struct Options {
     pub files: Vec<PathBuf>,
     /// The calendar of the instruments in the files, where their symbol does not tell.
     pub calendar: Option<String>,
+    /// Bytes that sorts, joins and groups may hold before they go to disk.
+    pub memory: Option<usize>,
 }
 
 /// An open session. Every statement reads one snapshot of the database.
+#[derive(Clone)]
 pub struct Session {
     context: SessionContext,
     market: Arc<tables::Market>,
@@ -79,7 +97,13 @@ impl Session {
         let mut config =
             SessionConfig::new().with_information_schema(true).with_default_catalog_and_schema("bellwether", "market");
         config.options_mut().execution.time_zone = Some("UTC".into());
-        let context = SessionContext::new_with_config(config);
+        let mut runtime = RuntimeEnvBuilder::new();
+        if let Some(memory) = options.memory {
+            runtime = runtime.with_memory_pool(Arc::new(FairSpillPool::new(memory)));
+            // Merging sorted runs needs some of it; the default of 10 MB would be all of a small pool.
+            config.options_mut().execution.sort_spill_reservation_bytes = (memory / 16).min(10 << 20);
+        }
+        let context = SessionContext::new_with_config_rt(config, runtime.build_arc()?);
         context.add_optimizer_rule(Arc::new(db::AggregatesInPostgres));
         let market = Arc::new(tables::Market::new(db, Arc::clone(&calendars), options.calendar, context.clone()));
         let catalog = MemoryCatalogProvider::new();
@@ -91,6 +115,7 @@ impl Session {
         for function in aggregate::functions() {
             context.register_udaf(function);
         }
+        analytics::register(&context);
         sessions::register(&context, &calendars);
         auctions::register(&context, &calendars);
         bars::register(&context, &market);
@@ -99,17 +124,28 @@ impl Session {
         Ok(Session { context, market })
     }
 
+    /// The statements of a text.
+    ///
+    /// # Errors
+    /// Where the text is no SQL.
+    pub fn parse(sql: &str) -> Result<VecDeque<Statement>> {
+        let parsed = DFParserBuilder::new(sql)
+            .with_dialect(&PostgreSqlDialect {})
+            .build()
+            .and_then(|mut p| p.parse_statements());
+        Ok(parsed?)
+    }
+
     /// Runs statements one after the other; `each` gets the answer of every one as soon as it is there.
     ///
     /// # Errors
     /// At the first statement that fails.
     pub async fn run(&self, sql: &str, mut each: impl FnMut(Rows)) -> Result<()> {
-        let parsed = DFParserBuilder::new(sql)
-            .with_dialect(&PostgreSqlDialect {})
-            .build()
-            .and_then(|mut p| p.parse_statements());
-        for statement in parsed? {
-            each(self.statement(statement).await?);
+        for statement in Session::parse(sql)? {
+            let stream = self.begin(statement).await?;
+            let schema = stream.schema();
+            let batches: Vec<RecordBatch> = stream.try_collect().await?;
+            each(Rows { schema, batches });
         }
         Ok(())
     }
@@ -126,16 +162,28 @@ impl Session {
         Ok(self.context.sql(sql).await?.execute_stream_partitioned().await?)
     }
 
-    async fn statement(&self, mut statement: Statement) -> Result<Rows> {
+    /// The answer of the only statement in a text.
+    ///
+    /// # Errors
+    /// Those of [`Session::run`].
+    pub async fn rows(&self, sql: &str) -> Result<Rows> {
+        let mut last = None;
+        self.run(sql, |rows| last = Some(rows)).await?;
+        last.ok_or_else(|| Error::question("there is no statement to run", ""))
+    }
+
+    /// Begins a statement in a new snapshot; its rows come as they are made.
+    ///
+    /// # Errors
+    /// What is wrong with the statement, or with what it reads.
+    pub async fn begin(&self, mut statement: Statement) -> Result<SendableRecordBatchStream> {
         rewrite::rewrite(&mut statement)?;
         if let Some(db) = &self.market.db {
             db.begin().await?;
         }
         let plan = self.context.state().statement_to_plan(statement).await?;
         let frame = self.context.execute_logical_plan(plan).await?;
-        let schema = Arc::new(frame.schema().as_arrow().clone());
-        let batches: Vec<RecordBatch> = frame.collect().await?;
-        Ok(Rows { schema, batches })
+        Ok(frame.execute_stream().await?)
     }
 }
 

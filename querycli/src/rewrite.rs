@@ -3,6 +3,7 @@
 //! DataFusion knows neither schemas of functions nor named arguments of table functions, so both are resolved in the parsed
 //! statement, before planning: every call gets its bare name and its arguments in declared order, NULL where one is left out.
 
+use crate::analytics::DOCS;
 use crate::error::{Error, Result};
 use datafusion::sql::parser::{CopyToSource, Statement};
 use datafusion::sql::sqlparser::ast::{
@@ -37,6 +38,21 @@ const FUNCTIONS: &[(&str, &[&str])] = &[
     ("session_stat", &["symbol", "first", "last", "kind", "known_at"]),
     ("session_ohlc", &["symbol", "timeframe", "first", "last", "segments", "fill", "known_at", "clock", "day"]),
 ];
+
+/// The extension's functions, and those that only querycli has.
+fn all() -> impl Iterator<Item = (&'static str, &'static [&'static str])> {
+    FUNCTIONS.iter().copied().chain(DOCS.iter().map(|doc| (doc.name, doc.parameters)))
+}
+
+/// The functions' names.
+pub fn names() -> impl Iterator<Item = &'static str> {
+    all().map(|(name, _)| name)
+}
+
+/// The parameters of a function; none if it is not known.
+pub fn parameters(function: &str) -> &'static [&'static str] {
+    all().find(|(name, _)| *name == function).map_or(&[], |(_, parameters)| parameters)
+}
 
 /// Between the elements of a text array that became one text, so that table functions need no arrays.
 pub const ARRAY_SEPARATOR: char = '\u{1f}';
@@ -138,7 +154,7 @@ fn known(name: &ObjectName) -> Option<(&'static str, &'static [&'static str])> {
         [schema, bare] if schema == "market" => bare,
         _ => return None,
     };
-    FUNCTIONS.iter().find(|(known, _)| known == bare).copied()
+    all().find(|(known, _)| known == bare)
 }
 
 fn in_order(function: &str, parameters: &[&str], args: Vec<FunctionArg>) -> Result<Vec<FunctionArg>> {

@@ -67,6 +67,11 @@ impl Market {
         self.unpacked.lock().unwrap_or_else(PoisonError::into_inner).push(folder);
     }
 
+    /// A name of a table that was put here.
+    pub fn name_of(&self, table: &Arc<dyn TableProvider>) -> Option<String> {
+        self.tables().iter().find(|(_, known)| Arc::ptr_eq(known, table)).map(|(name, _)| name.clone())
+    }
+
     /// The file that `session_ohlc` reads without a database.
     pub fn set_file_trades(&self, table: Arc<dyn TableProvider>) {
         *self.file_trades.lock().unwrap_or_else(PoisonError::into_inner) = Some(table);

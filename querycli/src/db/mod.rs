@@ -19,12 +19,12 @@ pub use table::PgTable;
 pub use trades::TradesTable;
 
 use crate::archive::Archive;
+use crate::credentials::{Login, World};
 use crate::error::{Error, Result, causes};
 use crate::known::Calendars;
 use std::collections::HashMap;
 use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
 use tokio_postgres::config::{Host, SslMode};
 use tokio_postgres::error::SqlState;
 use tokio_postgres::{Client, Config, NoTls};
@@ -51,7 +51,7 @@ pub struct Db {
 
 /// The connections to a database.
 struct Server {
-    config: Config,
+    login: Login,
     leader: tokio::sync::Mutex<Client>,
     snapshot: Mutex<String>,
     idle: Mutex<Vec<Client>>,
@@ -60,7 +60,7 @@ struct Server {
 impl fmt::Debug for Db {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match (&self.server, &self.archive) {
-            (Some(server), _) => f.write_str(&place(&server.config)),
+            (Some(server), _) => f.write_str(&place(&server.login.config)),
             (None, Some(archive)) => write!(f, "archive {}", archive.location()),
             (None, None) => f.write_str("nothing"),
         }
@@ -91,13 +91,14 @@ where
     tokio::spawn(async move { drop(connection.await) });
 }
 
-async fn client(config: &Config) -> Result<Client> {
+async fn client(login: &Login) -> Result<Client> {
+    let config = &login.config;
     let refused = |error: tokio_postgres::Error| {
         let hint = match error.code() {
             Some(code) if *code == SqlState::INVALID_CATALOG_NAME => {
                 "create it with createdb, then CREATE EXTENSION bellwether"
             }
-            Some(_) => "check the user and password in --db or BELLWETHER_DB",
+            Some(_) => "check the user, and its password in PGPASSWORD, the pgpass file or the service file",
             None => {
                 "is it running, and is the address in --db or BELLWETHER_DB right? `cargo xtask pg start` starts one, `cargo xtask pg url` prints its address"
             }
@@ -111,13 +112,7 @@ async fn client(config: &Config) -> Result<Client> {
         drive(connection);
         client
     } else {
-        // As libpq: `prefer` and `require` encrypt and do not verify the name.
-        let tls = native_tls::TlsConnector::builder()
-            .danger_accept_invalid_certs(true)
-            .danger_accept_invalid_hostnames(true)
-            .build()
-            .map_err(|error| Error::world(format!("TLS cannot be set up: {error}"), ""))?;
-        let tls = postgres_native_tls::MakeTlsConnector::new(tls);
+        let tls = login.tls.connector()?;
         let (client, connection) = config.connect(tls).await.map_err(refused)?;
         drive(connection);
         client
@@ -133,33 +128,20 @@ impl Db {
     /// A text that is no URL (it is not repeated: it may hold a password), a server that is not there or refuses, a database
     /// without the extension or with another version of it.
     pub async fn connect(url: &str) -> Result<Db> {
-        let mut config: Config = url.trim().parse().map_err(|_| {
-            Error::question(
-                "--db cannot be read as a connection URL",
-                "write it like postgresql://user@localhost:5432/market",
-            )
-        })?;
-        if config.get_hosts().is_empty() {
-            config.host("localhost");
-        }
-        if config.get_connect_timeout().is_none() {
-            config.connect_timeout(Duration::from_secs(10));
-        }
-        if config.get_application_name().is_none() {
-            config.application_name("bellwether querycli");
-        }
-        let leader = client(&config).await?;
+        let login = World { variable: &|name| std::env::var(name).ok() }.login(url)?;
+        let config = &login.config;
+        let leader = client(&login).await?;
         let version = leader.query_opt("SELECT extversion FROM pg_extension WHERE extname = 'bellwether'", &[]).await?;
         match version.map(|row| row.get::<_, String>(0)) {
             None => {
                 return Err(Error::world(
-                    format!("{} has no extension bellwether", place(&config)),
+                    format!("{} has no extension bellwether", place(config)),
                     "run CREATE EXTENSION bellwether there, or name another database",
                 ));
             }
             Some(version) if version != EXTENSION && !version.starts_with(&format!("{EXTENSION}.")) => {
                 return Err(Error::world(
-                    format!("{} has bellwether {version}; this querycli speaks {EXTENSION}", place(&config)),
+                    format!("{} has bellwether {version}; this querycli speaks {EXTENSION}", place(config)),
                     "run ALTER EXTENSION bellwether UPDATE there, or use the querycli of that version",
                 ));
             }
@@ -174,7 +156,7 @@ impl Db {
             .await?;
         let relations = relations.iter().map(|row| row.get(0)).collect();
         let server = Server {
-            config,
+            login,
             leader: tokio::sync::Mutex::new(leader),
             snapshot: Mutex::default(),
             idle: Mutex::default(),
@@ -256,7 +238,7 @@ impl Db {
         let pooled = server.idle.lock().unwrap_or_else(PoisonError::into_inner).pop();
         let (client, end) = match pooled {
             Some(client) if !client.is_closed() => (client, "ROLLBACK; "),
-            _ => (client(&server.config).await?, ""),
+            _ => (client(&server.login).await?, ""),
         };
         let snapshot = server.snapshot.lock().unwrap_or_else(PoisonError::into_inner).clone();
         client.batch_execute(&format!("{end}{BEGIN}; SET TRANSACTION SNAPSHOT {}", literal(&snapshot))).await?;
@@ -269,7 +251,7 @@ impl Db {
     /// # Errors
     /// A server that is not there; if there is only an archive.
     pub async fn writer(&self) -> Result<Client> {
-        client(&self.server()?.config).await
+        client(&self.server()?.login).await
     }
 
     /// Gives a connection back whose stream has ended.

@@ -1,146 +1,17 @@
-//! Rows as text: one spelling of values, that of PostgreSQL with time zone UTC, and the formats made of it.
+//! A value as text, in one spelling: that of PostgreSQL with time zone UTC; and as JSON.
 
-use arrow::array::{Array, ArrayRef, AsArray, RecordBatch, StructArray};
+use arrow::array::{Array, ArrayRef, AsArray, StructArray};
 use arrow::datatypes::{
     DataType, Date32Type, Decimal128Type, Float32Type, Float64Type, Int8Type, Int16Type, Int32Type, Int64Type,
-    SchemaRef, TimeUnit, TimestampMicrosecondType, TimestampMillisecondType, TimestampNanosecondType,
-    TimestampSecondType, UInt8Type, UInt16Type, UInt32Type, UInt64Type,
+    TimeUnit, TimestampMicrosecondType, TimestampMillisecondType, TimestampNanosecondType, TimestampSecondType,
+    UInt8Type, UInt16Type, UInt32Type, UInt64Type,
 };
 use arrow::util::display::array_value_to_string;
 use chrono::DateTime;
-use clap::ValueEnum;
 use std::fmt::Write;
 
-/// How rows are printed.
-#[derive(ValueEnum, Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Format {
-    /// Aligned columns, as psql prints them.
-    #[default]
-    Table,
-    /// RFC 4180 with a header; NULL is empty, an empty text is "".
-    Csv,
-    /// One array of objects.
-    Json,
-}
-
-/// The answer to one statement.
-#[derive(Clone, Debug)]
-pub struct Rows {
-    /// Names and types.
-    pub schema: SchemaRef,
-    /// The rows.
-    pub batches: Vec<RecordBatch>,
-}
-
-impl Rows {
-    /// How many rows.
-    pub fn len(&self) -> usize {
-        self.batches.iter().map(RecordBatch::num_rows).sum()
-    }
-
-    /// Whether there are none.
-    pub fn is_empty(&self) -> bool {
-        self.len() == 0
-    }
-
-    /// Every value as text, `None` for NULL.
-    pub fn texts(&self) -> Vec<Vec<Option<String>>> {
-        let mut rows = Vec::with_capacity(self.len());
-        for batch in &self.batches {
-            for row in 0..batch.num_rows() {
-                rows.push(batch.columns().iter().map(|column| text(column, row)).collect());
-            }
-        }
-        rows
-    }
-
-    /// The rows in a format, ready to print.
-    pub fn print(&self, format: Format) -> String {
-        match format {
-            Format::Table => self.table(),
-            Format::Csv => self.csv(),
-            Format::Json => self.json(),
-        }
-    }
-
-    fn names(&self) -> Vec<&str> {
-        self.schema.fields().iter().map(|field| field.name().as_str()).collect()
-    }
-
-    /// Names as PostgreSQL gives them: a call without a name of its own is called like its function.
-    fn headings(&self) -> Vec<&str> {
-        self.names().into_iter().map(heading).collect()
-    }
-
-    fn table(&self) -> String {
-        let (names, rows) = (self.headings(), self.texts());
-        let right: Vec<bool> = self.schema.fields().iter().map(|field| field.data_type().is_numeric()).collect();
-        let length = |text: &str| text.chars().count();
-        let mut widths: Vec<usize> = names.iter().map(|name| length(name)).collect();
-        for row in &rows {
-            for (width, value) in widths.iter_mut().zip(row) {
-                *width = (*width).max(length(value.as_deref().unwrap_or("")));
-            }
-        }
-        let mut out = String::new();
-        let line = |out: &mut String, cells: Vec<String>| {
-            out.push_str(cells.join("|").trim_end());
-            out.push('\n');
-        };
-        let centred = names.iter().zip(&widths).map(|(name, width)| format!(" {name:^width$} ")).collect();
-        line(&mut out, centred);
-        out.push_str(&widths.iter().map(|width| "-".repeat(width + 2)).collect::<Vec<_>>().join("+"));
-        out.push('\n');
-        for row in &rows {
-            let cells = row.iter().zip(&widths).zip(&right).map(|((value, width), right)| {
-                let value = value.as_deref().unwrap_or("");
-                if *right { format!(" {value:>width$} ") } else { format!(" {value:<width$} ") }
-            });
-            line(&mut out, cells.collect());
-        }
-        let _ = writeln!(out, "({} row{})", rows.len(), if rows.len() == 1 { "" } else { "s" });
-        out
-    }
-
-    fn csv(&self) -> String {
-        let quoted = |text: &str| match text.is_empty() || text.contains([',', '"', '\n', '\r']) {
-            true => format!("\"{}\"", text.replace('"', "\"\"")),
-            false => text.to_owned(),
-        };
-        let mut out = self.headings().into_iter().map(quoted).collect::<Vec<_>>().join(",");
-        out.push('\n');
-        for row in self.texts() {
-            let cells: Vec<String> =
-                row.iter().map(|value| value.as_deref().map_or_else(String::new, quoted)).collect();
-            out.push_str(&cells.join(","));
-            out.push('\n');
-        }
-        out
-    }
-
-    fn json(&self) -> String {
-        let mut out = String::from("[");
-        let mut first = true;
-        for batch in &self.batches {
-            for row in 0..batch.num_rows() {
-                out.push_str(if first { "\n" } else { ",\n" });
-                first = false;
-                let cells: Vec<String> = self
-                    .names()
-                    .into_iter()
-                    .zip(batch.columns())
-                    .map(|(name, column)| format!("{}:{}", json_text(name), json(column, row)))
-                    .collect();
-                let _ = write!(out, "{{{}}}", cells.join(","));
-            }
-        }
-        out.push_str("\n]\n");
-        out
-    }
-}
-
 /// `f` of `f(...)`, if all of the name is one call.
-fn heading(name: &str) -> &str {
+pub fn heading(name: &str) -> &str {
     if let Some((_, field)) = name.strip_suffix(']').and_then(|name| name.rsplit_once('[')) {
         return field;
     }
@@ -162,12 +33,13 @@ fn heading(name: &str) -> &str {
     name
 }
 
-fn json_text(text: &str) -> String {
+/// A text as JSON.
+pub fn json_text(text: &str) -> String {
     serde_json::Value::from(text).to_string()
 }
 
 /// A value as JSON: numbers and booleans as such, instants as `2025-11-28T14:30:00Z`.
-fn json(column: &ArrayRef, row: usize) -> String {
+pub fn json(column: &ArrayRef, row: usize) -> String {
     let Some(value) = text(column, row) else { return "null".into() };
     match column.data_type() {
         DataType::Boolean => {

@@ -1,0 +1,95 @@
+//! Aligned columns, as psql prints them.
+
+use super::{Sink, failed, headings, texts};
+use crate::error::Result;
+use arrow::array::RecordBatch;
+use arrow::datatypes::SchemaRef;
+use std::io::Write;
+
+/// Widths are those of the first rows, so that a long answer is printed while it comes and held nowhere.
+const MEASURED: usize = 10_000;
+
+type Row = Vec<Option<String>>;
+
+pub struct Table<'w> {
+    out: &'w mut (dyn Write + Send),
+    names: Vec<String>,
+    right: Vec<bool>,
+    waiting: Vec<Row>,
+    widths: Option<Vec<usize>>,
+    count: usize,
+}
+
+fn length(text: &str) -> usize {
+    text.chars().count()
+}
+
+impl<'w> Table<'w> {
+    pub fn new(schema: &SchemaRef, out: &'w mut (dyn Write + Send)) -> Table<'w> {
+        let right = schema.fields().iter().map(|field| field.data_type().is_numeric()).collect();
+        Table { out, names: headings(schema), right, waiting: Vec::new(), widths: None, count: 0 }
+    }
+
+    fn line(&mut self, cells: &[String]) -> Result<()> {
+        writeln!(self.out, "{}", cells.join("|").trim_end()).map_err(failed)
+    }
+
+    /// Prints the head, if it is not there, and the rows that wait.
+    fn flush(&mut self) -> Result<()> {
+        let widths = match self.widths.take() {
+            Some(widths) => widths,
+            None => {
+                let widths = self.measure();
+                let head: Vec<String> =
+                    self.names.iter().zip(&widths).map(|(name, width)| format!(" {name:^width$} ")).collect();
+                self.line(&head)?;
+                let rule = widths.iter().map(|width| "-".repeat(width + 2)).collect::<Vec<_>>().join("+");
+                writeln!(self.out, "{rule}").map_err(failed)?;
+                widths
+            }
+        };
+        for row in std::mem::take(&mut self.waiting) {
+            // A value of several lines takes as many, the others beside it are blank there.
+            let values: Vec<Vec<&str>> =
+                row.iter().map(|value| value.as_deref().unwrap_or("").split('\n').collect()).collect();
+            for at in 0..values.iter().map(Vec::len).max().unwrap_or(1) {
+                let cells = values.iter().zip(&widths).zip(&self.right).map(|((lines, width), right)| {
+                    let value = lines.get(at).copied().unwrap_or("");
+                    if *right { format!(" {value:>width$} ") } else { format!(" {value:<width$} ") }
+                });
+                let cells: Vec<String> = cells.collect();
+                self.line(&cells)?;
+            }
+        }
+        self.widths = Some(widths);
+        Ok(())
+    }
+
+    fn measure(&self) -> Vec<usize> {
+        let mut widths: Vec<usize> = self.names.iter().map(|name| length(name)).collect();
+        for row in &self.waiting {
+            for (width, value) in widths.iter_mut().zip(row) {
+                *width = value.iter().flat_map(|value| value.split('\n')).map(length).fold(*width, usize::max);
+            }
+        }
+        widths
+    }
+}
+
+impl Sink for Table<'_> {
+    fn write(&mut self, batch: &RecordBatch) -> Result<()> {
+        self.count += batch.num_rows();
+        self.waiting.extend(texts(batch));
+        if self.widths.is_some() || self.waiting.len() >= MEASURED {
+            self.flush()?;
+        }
+        Ok(())
+    }
+
+    fn finish(mut self: Box<Self>, cut: bool) -> Result<()> {
+        self.flush()?;
+        let (count, plural) = (self.count, if self.count == 1 { "" } else { "s" });
+        let more = if cut { "; there are more" } else { "" };
+        writeln!(self.out, "({count} row{plural}{more})").map_err(failed)
+    }
+}
