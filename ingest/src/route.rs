@@ -273,7 +273,7 @@ pub fn settle(trades: &mut Trades) -> Settled {
     for trade in trades.iter() {
         match unique.len().checked_sub(1) {
             Some(last) if unique.key(last) == trade.key() => {
-                if unique.get(last) == trade {
+                if unique.get(last).same_report(&trade) {
                     settled.repeated += 1;
                 } else {
                     settled.conflicts.push(trade);

@@ -1,5 +1,7 @@
-//! What venues do to trades after they were reported: busts and corrections, the last word on each identity.
+//! What venues do to trades after they were reported: busts and corrections, the last word on each identity, now or as it was
+//! known at an instant.
 
+use crate::time::Nanos;
 use crate::trade::{Key, LiveRows, Op, Trade};
 
 /// What the venue did to a trade after it was reported.
@@ -13,7 +15,7 @@ pub enum Correction {
         price: i64,
         /// New size, in 1e-9.
         size: i64,
-        /// New flags; `None` keeps the reported ones.
+        /// New flags; `None` keeps those it has.
         flags: Option<u32>,
     },
 }
@@ -30,17 +32,65 @@ impl Correction {
     }
 }
 
+/// What the log says of one identity.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Word {
+    /// The identity.
+    pub key: Key,
+    /// The last word that was known; `None` if every word came later.
+    pub last: Option<Correction>,
+    /// When that became known.
+    pub known: Nanos,
+    /// Whether a word came later than what is asked for.
+    pub later: bool,
+    /// Flags that a correction named last: one that names none keeps them.
+    flags: Option<u32>,
+}
+
 /// The last word on each corrected identity of an instrument.
-#[derive(Clone, Default, Debug)]
+#[derive(Clone, Debug)]
 pub struct Corrections {
-    all: Vec<(Key, Correction)>,
+    all: Vec<Word>,
+    until: Nanos,
+}
+
+impl Default for Corrections {
+    fn default() -> Corrections {
+        Corrections::until(Nanos::MAX)
+    }
 }
 
 impl Corrections {
-    /// Adds the last word on an identity. Identities come in order, each once: the order of the log's key.
-    pub fn push(&mut self, key: Key, correction: Correction) {
-        debug_assert!(self.all.last().is_none_or(|(last, _)| *last < key), "identities come in order");
-        self.all.push((key, correction));
+    /// None yet; words that became known after `until` will count as later ones.
+    pub fn until(until: Nanos) -> Corrections {
+        Corrections { all: Vec::new(), until }
+    }
+
+    /// The instant as of which these are.
+    pub fn as_of(&self) -> Nanos {
+        self.until
+    }
+
+    /// Adds what the log says. Identities come in order, and the words on one in the order in which they became known.
+    pub fn push(&mut self, key: Key, correction: Correction, known: Nanos) {
+        debug_assert!(self.all.last().is_none_or(|word| word.key <= key), "identities come in order");
+        if self.all.last().is_none_or(|word| word.key != key) {
+            self.all.push(Word { key, last: None, known, later: false, flags: None });
+        }
+        let until = self.until;
+        let Some(word) = self.all.last_mut() else { return };
+        if known > until {
+            word.later = true;
+            return;
+        }
+        let correction = match correction {
+            Correction::Replace { price, size, flags } => {
+                word.flags = flags.or(word.flags);
+                Correction::Replace { price, size, flags: word.flags }
+            }
+            Correction::Bust => Correction::Bust,
+        };
+        (word.last, word.known) = (Some(correction), known);
     }
 
     /// Whether there are none.
@@ -48,14 +98,25 @@ impl Corrections {
         self.all.is_empty()
     }
 
-    /// Those from an identity on, in order.
-    pub fn since(&self, key: Key) -> impl Iterator<Item = (Key, Correction)> + '_ {
-        self.all[self.all.partition_point(|(k, _)| *k < key)..].iter().copied()
+    /// What is said of each identity, in order.
+    pub fn words(&self) -> &[Word] {
+        &self.all
+    }
+
+    /// The words on identities from `key` on, in order.
+    pub fn since(&self, key: Key) -> impl Iterator<Item = (Key, Correction, Nanos)> + '_ {
+        let rest = &self.all[self.all.partition_point(|word| word.key < key)..];
+        rest.iter().filter_map(|word| word.last.map(|last| (word.key, last, word.known)))
+    }
+
+    /// What is said of an identity.
+    pub fn word(&self, key: Key) -> Option<&Word> {
+        self.all.binary_search_by_key(&key, |word| word.key).ok().map(|at| &self.all[at])
     }
 
     /// What became of an identity.
     pub fn get(&self, key: Key) -> Option<Correction> {
-        self.all.binary_search_by_key(&key, |(k, _)| *k).ok().map(|at| self.all[at].1)
+        self.word(key)?.last
     }
 
     /// Corrections outrank data: settled live rows as readers see them, where a trade came after its bust or correction. Such
@@ -81,7 +142,11 @@ impl Corrections {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::trade::flags::BUY;
+    use crate::trade::flags::{BUY, SELL};
+
+    fn replace(price: i64, flags: Option<u32>) -> Correction {
+        Correction::Replace { price, size: price - 93, flags }
+    }
 
     #[test]
     fn a_trade_that_came_after_its_correction_keeps_what_the_correction_does_not_name() {
@@ -91,13 +156,29 @@ mod tests {
             rows.push(trade(seq), Op::Trade);
         }
         let mut corrections = Corrections::default();
-        corrections.push(trade(2).key(), Correction::Bust);
-        corrections.push(trade(3).key(), Correction::Replace { price: 101, size: 8, flags: None });
-        corrections.push(trade(4).key(), Correction::Replace { price: 102, size: 9, flags: Some(0) });
+        corrections.push(trade(2).key(), Correction::Bust, 5);
+        corrections.push(trade(3).key(), replace(101, None), 5);
+        corrections.push(trade(4).key(), replace(102, Some(0)), 5);
         corrections.apply(&mut rows);
         assert_eq!(rows.ops, [Op::Trade, Op::Bust, Op::Trade, Op::Trade]);
         assert_eq!(rows.trades.get(0), trade(1));
         assert_eq!(rows.trades.get(2), Trade { price: 101, size: 8, ..trade(3) });
         assert_eq!(rows.trades.get(3), Trade { price: 102, size: 9, flags: 0, ..trade(4) });
+    }
+
+    #[test]
+    fn the_last_word_known_counts_and_flags_stay_until_others_are_named() {
+        let key = Key { ts: 1, seq: 1, sub: 0 };
+        let at = |until| {
+            let mut corrections = Corrections::until(until);
+            corrections.push(key, replace(101, Some(SELL)), 10);
+            corrections.push(key, Correction::Bust, 20);
+            corrections.push(key, replace(102, None), 30);
+            corrections.word(key).map(|word| (word.last, word.later)).unwrap()
+        };
+        assert_eq!(at(9), (None, true));
+        assert_eq!(at(10), (Some(replace(101, Some(SELL))), true));
+        assert_eq!(at(29), (Some(Correction::Bust), true));
+        assert_eq!(at(30), (Some(replace(102, Some(SELL))), false));
     }
 }

@@ -86,6 +86,17 @@ impl Trade {
         Key { ts: self.ts, seq: self.seq, sub: self.sub }
     }
 
+    /// Since when it is known: its receipt, or its event time where nobody noted one.
+    #[inline]
+    pub fn known(&self) -> Nanos {
+        if self.ts_recv == NONE_I64 { self.ts } else { self.ts_recv }
+    }
+
+    /// Whether another says the same, whenever either was received.
+    pub fn same_report(&self, other: &Trade) -> bool {
+        *self == Trade { ts_recv: self.ts_recv, ..*other }
+    }
+
     /// Whether it can be stored.
     ///
     /// # Errors
@@ -203,6 +214,46 @@ impl Trades {
         Key { ts: self.ts[i], seq: self.seq[i], sub: self.sub[i] }
     }
 
+    /// Since when the one at `i` is known; see [`Trade::known`].
+    #[inline]
+    pub fn known(&self, i: usize) -> Nanos {
+        if self.ts_recv[i] == NONE_I64 { self.ts[i] } else { self.ts_recv[i] }
+    }
+
+    /// Since when the first and the last of them to become known are; `None` of none.
+    pub fn known_range(&self) -> Option<(Nanos, Nanos)> {
+        let (mut first, mut last) = (Nanos::MAX, Nanos::MIN);
+        for (&recv, &ts) in self.ts_recv.iter().zip(&self.ts) {
+            let known = if recv == NONE_I64 { ts } else { recv };
+            (first, last) = (first.min(known), last.max(known));
+        }
+        (!self.is_empty()).then_some((first, last))
+    }
+
+    /// Keeps those that were known at an instant.
+    pub fn keep_known(&mut self, until: Nanos) {
+        if self.known_range().is_none_or(|(_, last)| last <= until) {
+            return;
+        }
+        let mut kept = Trades::with_capacity(self.len());
+        let mut from = 0;
+        for i in 0..=self.len() {
+            if i == self.len() || self.known(i) > until {
+                kept.append_range(self, from..i);
+                from = i + 1;
+            }
+        }
+        *self = kept;
+    }
+
+    /// Where an identity is, if it is there; the trades must be sorted.
+    pub fn find(&self, key: Key) -> Option<usize> {
+        let at = self.lower_bound(key.ts);
+        let same_ts = self.ts[at..].partition_point(|&ts| ts == key.ts);
+        let at = at + partition(0, same_ts, |k| self.key(at + k) < key);
+        (at < self.len() && self.key(at) == key).then_some(at)
+    }
+
     /// All, in the order in which they lie.
     pub fn iter(&self) -> impl Iterator<Item = Trade> + '_ {
         (0..self.len()).map(|i| self.get(i))
@@ -282,6 +333,13 @@ pub struct Merge {
     pub known: usize,
     /// Rows whose identity was there with other content; they change nothing.
     pub conflicts: Vec<Trade>,
+    /// Since when the first of the added ones is known.
+    pub first_known: Option<Nanos>,
+}
+
+/// The earlier of two instants that may be missing.
+pub fn earlier(a: Option<Nanos>, b: Option<Nanos>) -> Option<Nanos> {
+    a.into_iter().chain(b).min()
 }
 
 /// The union by identity of two sorted sets, appended to `out`. What is in the block stays as it is.
@@ -308,8 +366,9 @@ pub fn merge(block: &Trades, rows: &Trades, out: &mut Trades) -> Merge {
             None => {
                 out.push(rows.get(i));
                 result.added += 1;
+                result.first_known = earlier(result.first_known, Some(rows.known(i)));
             }
-            Some(twin) if twin == rows.get(i) => result.known += 1,
+            Some(twin) if twin.same_report(&rows.get(i)) => result.known += 1,
             Some(_) => result.conflicts.push(rows.get(i)),
         }
     }
@@ -367,6 +426,8 @@ pub struct LiveRows {
     pub trades: Trades,
     /// What each row does.
     pub ops: Vec<Op>,
+    /// Since when each is known: a trade's receipt, or when the venue busted or corrected it.
+    pub known: Vec<Nanos>,
 }
 
 impl LiveRows {
@@ -374,12 +435,19 @@ impl LiveRows {
     pub fn reserve(&mut self, rows: usize) {
         self.trades.reserve(rows);
         self.ops.reserve(rows);
+        self.known.reserve(rows);
+    }
+
+    /// Adds a row, in any order, that is known since its trade was received.
+    pub fn push(&mut self, trade: Trade, op: Op) {
+        self.push_known(trade, op, trade.known());
     }
 
     /// Adds a row, in any order.
-    pub fn push(&mut self, trade: Trade, op: Op) {
+    pub fn push_known(&mut self, trade: Trade, op: Op, known: Nanos) {
         self.trades.push(trade);
         self.ops.push(op);
+        self.known.push(known);
     }
 
     /// How many rows there are.
@@ -400,36 +468,35 @@ impl LiveRows {
         }
         let mut kept = LiveRows::default();
         for i in (0..self.len()).filter(|&i| inside(self.trades.ts[i])) {
-            kept.push(self.trades.get(i), self.ops[i]);
+            kept.push_known(self.trades.get(i), self.ops[i], self.known[i]);
         }
         kept
     }
 
-    /// Sorts by identity and leaves one row of each: a bust outranks a correction, a correction outranks a trade, and of
-    /// equal rank the one pushed last counts for corrections, the one received first for trades (of those the one with the
-    /// smallest content, so that the order of rows in a table does not matter).
+    /// Sorts by identity and leaves one row of each: busts and corrections outrank trades; of those the one that became known
+    /// last counts (a bust before a correction, of corrections the one pushed last), of trades the one received first (of
+    /// those the one with the smallest content, so that the order of rows in a table does not matter).
     pub fn settle(&mut self) {
-        let rank = |op: Op| match op {
-            Op::Bust => 0u8,
-            Op::Correction => 1,
-            Op::Trade => 2,
-        };
         if self.trades.is_strictly_sorted() {
             return;
         }
         let mut order: Vec<usize> = (0..self.len()).collect();
         let rest = |i: usize| {
-            let (op, t) = (self.ops[i], self.trades.get(i));
-            let last_first = if op == Op::Correction { usize::MAX - i } else { 0 };
-            (rank(op), last_first, t.ts_recv, t.price, t.size, t.flags)
+            let (op, t, known) = (self.ops[i], self.trades.get(i), self.known[i]);
+            let content = (t.price, t.size, t.flags, t.cond, t.trade_id);
+            match op {
+                Op::Trade => (2u8, known, 0u8, 0, content),
+                Op::Bust => (0, known.saturating_neg(), 0, 0, content),
+                Op::Correction => (0, known.saturating_neg(), 1, usize::MAX - i, content),
+            }
         };
         // Most identities differ, so the rest is seldom looked at.
         order.sort_by(|&a, &b| self.trades.key(a).cmp(&self.trades.key(b)).then_with(|| rest(a).cmp(&rest(b))));
-        let mut settled = LiveRows { trades: Trades::with_capacity(order.len()), ops: Vec::with_capacity(order.len()) };
+        let mut settled = LiveRows { trades: Trades::with_capacity(order.len()), ..LiveRows::default() };
         for i in order {
             let n = settled.len();
             if n == 0 || settled.trades.key(n - 1) != self.trades.key(i) {
-                settled.push(self.trades.get(i), self.ops[i]);
+                settled.push_known(self.trades.get(i), self.ops[i], self.known[i]);
             }
         }
         *self = settled;

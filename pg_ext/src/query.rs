@@ -5,6 +5,7 @@ mod ask;
 mod batch;
 mod explain;
 mod flow;
+mod known;
 mod levels;
 mod ohlc;
 mod read;

@@ -7,11 +7,13 @@ mod live;
 mod maintain;
 mod parts;
 mod put;
+mod rebuild;
 mod rekey;
+mod reported;
 mod seal;
 mod session;
 
-pub use live::{any_live, read_corrections, read_live, read_live_of};
+pub use live::{any_live, read_as_of, read_corrections, read_live, read_live_of, read_reported};
 pub use rekey::Rekeying;
 pub use session::{decimal, mergeable};
 

@@ -33,6 +33,12 @@ pub fn nanos_clamped(pg_micros: i64) -> Nanos {
     nanos_of_micros(pg_micros).unwrap_or(if pg_micros < 0 { Nanos::MIN } else { Nanos::MAX })
 }
 
+/// The last nanosecond of a `timestamptz` datum: what is known at it was known within its microsecond.
+#[inline]
+pub fn end_of_micro(pg_micros: i64) -> Nanos {
+    nanos_clamped(pg_micros).saturating_add(999)
+}
+
 /// The `timestamptz` datum at or before the instant, and the nanoseconds beyond it (0 to 999).
 #[inline]
 pub fn micros_and_ns(ts: Nanos) -> (i64, i16) {

@@ -1,5 +1,7 @@
 //! `session_ohlc` and `trades_between`: bars and trades of the database, or of a file.
 
+pub mod known;
+
 use crate::archive::{Columns, Pages};
 use crate::db::{Blocks, Db, Instrument, Minutes, Narrow, Overlay, Part, date, literal, live_rows, sealed_states};
 use crate::error::{Error, Result, external};
@@ -17,10 +19,11 @@ use datafusion::catalog::{TableFunctionArgs, TableFunctionImpl, TableProvider};
 use datafusion::execution::context::SessionContext;
 use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
 use futures_util::stream;
+use known::View;
 use market::block::{self, Core, Header};
 use market::ohlc::{Answer, Fill, OhlcRequest, SessionBar, SessionFold, Wanted};
 use market::{
-    Bar, Calendar, Day, LiveRows, Nanos, Segment, Segments, Session, Symbol, Timeframe, TradeDate, Trades, When,
+    Bar, Calendar, Clock, Day, LiveRows, Nanos, Segment, Segments, Session, Symbol, Timeframe, TradeDate, Trades, When,
     decode_minutes, money,
 };
 use std::collections::{BTreeMap, BTreeSet, HashMap};
@@ -45,6 +48,7 @@ struct Ask {
     fill: Fill,
     day: Day,
     when: When,
+    view: View,
 }
 
 fn invalid(message: impl Into<String>, hint: &str) -> Error {
@@ -56,22 +60,10 @@ impl Ask {
         let asked = args.required(0, "symbol")?;
         let many = asked.contains(ARRAY_SEPARATOR);
         let symbols = asked.split_terminator(ARRAY_SEPARATOR).map(str::to_owned).collect();
-        if args.value(6)?.is_some() {
-            return Err(invalid(
-                "session_ohlc: known_at is not supported yet",
-                "leave it out: bars are of everything known now",
-            ));
-        }
-        match args.text(7)?.as_deref() {
-            None | Some("event") => {}
-            Some("recv") => {
-                return Err(invalid(
-                    "session_ohlc: clock => 'recv' is not supported yet",
-                    "leave it out: bars are by event time",
-                ));
-            }
-            Some(other) => return Err(invalid(format!("invalid clock \"{other}\""), "use event")),
-        }
+        let view = View {
+            known: args.instant(6)?.map(|ts| ts.div_euclid(1000).saturating_mul(1000).saturating_add(999)),
+            clock: args.text(7)?.map_or(Ok(Clock::Event), |text| Clock::parse(&text))?,
+        };
         Ok(Ask {
             symbols,
             many,
@@ -80,6 +72,7 @@ impl Ask {
             fill: args.text(5)?.map_or(Ok(Fill::None), |text| Fill::parse(&text))?,
             day: args.text(8)?.map_or(Ok(Day::Trade), |text| Day::parse(&text))?,
             when: args.when(2)?,
+            view,
         })
     }
 
@@ -139,8 +132,11 @@ fn schema(many: bool) -> SchemaRef {
 /// Whether a session's bars are final.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub enum State {
+    /// The session runs, or rows of it are not sealed.
     Provisional,
+    /// Sealed after its end.
     Final,
+    /// Sealed again so often.
     Revised(i32),
 }
 
@@ -167,10 +163,12 @@ impl State {
 
 /// The bars of one instrument and the states of its sessions.
 #[derive(Default)]
-struct Bars {
+pub struct Bars {
     symbol: String,
-    bars: Vec<SessionBar>,
-    states: HashMap<TradeDate, State>,
+    /// In order.
+    pub bars: Vec<SessionBar>,
+    /// Sessions without trades have none.
+    pub states: HashMap<TradeDate, State>,
 }
 
 async fn rows(market: &Market, ask: &Ask, schema: SchemaRef) -> Result<RecordBatch> {
@@ -180,9 +178,20 @@ async fn rows(market: &Market, ask: &Ask, schema: SchemaRef) -> Result<RecordBat
             Some(db) => {
                 let instrument = Instrument::find(db, symbol, ask.near()).await?;
                 match ask.on(instrument.calendar)? {
-                    Some((request, first, last)) => bars_of(db, &instrument, &request, first, last).await?,
+                    Some((request, first, last)) if ask.view.is_plain() => {
+                        bars_of(db, &instrument, &request, first, last).await?
+                    }
+                    Some((request, first, last)) => {
+                        known::bars_known(db, &instrument, &request, (first, last), ask.view).await?
+                    }
                     None => Bars::default(),
                 }
+            }
+            None if !ask.view.is_plain() => {
+                return Err(invalid(
+                    "session_ohlc: a file does not tell when its trades became known",
+                    "leave out known_at and clock, or load the file into a database with ingest",
+                ));
             }
             None => file_bars(market, ask, symbol).await?,
         };
@@ -290,7 +299,10 @@ impl<'a> TradeFold<'a> {
 
 /// The bars of one instrument: of minute bars where they give the exact answer and no live row falls on the session, else of
 /// trades.
-async fn bars_of(
+///
+/// # Errors
+/// What the server says; a corrupt block; trades that retention dropped.
+pub async fn bars_of(
     db: &Arc<Db>,
     instrument: &Instrument,
     request: &OhlcRequest,
@@ -319,14 +331,7 @@ async fn bars_of(
         if request.timeframe.is_intraday()
             || !from_summaries(db, instrument, request, (first, last), &by_date, &mut made).await?
         {
-            let symbol = &instrument.symbol;
-            return Err(Error::question(
-                format!(
-                    "these bars of {symbol} are made of minute bars, and retention dropped those of {} sessions asked for, the first {oldest}",
-                    dropped.minutes.len()
-                ),
-                "ask for whole sessions (1d, 1w ...), whose bars are kept, or for later ones",
-            ));
+            return Err(known::bare(instrument, dropped.minutes.len(), *oldest));
         }
         if !touched.is_empty() {
             let narrow = Narrow { days: Some(touched), ..Narrow::default() };

@@ -8,6 +8,7 @@ mod analytics;
 pub mod archive;
 mod auctions;
 mod bars;
+mod between;
 pub mod calendars;
 mod chart;
 pub mod cli;
@@ -16,6 +17,7 @@ mod credentials;
 mod db;
 pub mod error;
 mod execute;
+mod explain;
 mod files;
 mod known;
 mod lazy;
@@ -120,6 +122,8 @@ impl Session {
         auctions::register(&context, &calendars);
         bars::register(&context, &market);
         session::register(&context, &market);
+        between::register(&context, &market);
+        explain::register(&context, &market);
         files::register(&context, &market, &options.files).await?;
         Ok(Session { context, market })
     }

@@ -30,12 +30,14 @@ const FUNCTIONS: &[(&str, &[&str])] = &[
     ("auctions", &["calendar", "first", "last"]),
     ("sessions", &["calendar", "first", "last", "segments", "hours"]),
     ("session_of", &["ts", "calendar"]),
-    ("trades_between", &["symbol", "first", "last"]),
     ("activity_ohlc", &["symbol", "kind", "threshold", "first", "last", "segments"]),
     ("session_flow", &["symbol", "timeframe", "first", "last", "segments", "day"]),
     ("session_levels", &["symbol", "day", "segments", "opening_minutes", "close", "skip_shortened"]),
     ("session_profile", &["symbol", "day", "segments", "bin", "period", "value_area"]),
     ("session_stat", &["symbol", "first", "last", "kind", "known_at"]),
+    ("trades_between", &["symbol", "first", "last", "known_at"]),
+    ("session_states", &["symbol", "first", "last", "known_at"]),
+    ("explain_bar", &["symbol", "timeframe", "at", "segments", "known_at"]),
     ("session_ohlc", &["symbol", "timeframe", "first", "last", "segments", "fill", "known_at", "clock", "day"]),
 ];
 

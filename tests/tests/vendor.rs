@@ -253,5 +253,9 @@ async fn databento_minutes_equal_the_vendors() -> Result<()> {
     vendors.retain(|at, _| (1_719_878_280_000..1_719_878_520_000).contains(at));
     assert_eq!(vendors.len(), 4);
     assert_eq!(our, vendors);
-    Ok(())
+    // the same without writing SQL: bars by the clock of receipt, in both engines
+    let call =
+        "'ESU24', '1m', TIMESTAMPTZ '2024-07-01 23:58:00+00', TIMESTAMPTZ '2024-07-02 00:02:00+00', clock => 'recv'";
+    assert_eq!(ours(&database, &format!("market.session_ohlc({call})")).await?, vendors);
+    both_engines_agree(&database, call).await
 }

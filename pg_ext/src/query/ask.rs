@@ -1,12 +1,12 @@
 //! The arguments of `session_ohlc`: what is asked for, in which range.
 
-use crate::error::{OrRaise, raise_with};
+use super::known::View;
+use crate::error::OrRaise;
 use crate::fmgr::{arg, arg_option, arg_text, text};
 use crate::{instrument, time};
 use market::ohlc::{Fill, OhlcRequest};
-use market::{Calendar, Day, Nanos, Segments, Timeframe, TradeDate, When};
+use market::{Calendar, Clock, Day, Nanos, Segments, Timeframe, TradeDate, When};
 use pgrx::pg_sys::{self, FunctionCallInfo};
-use pgrx::prelude::*;
 
 /// What is asked for of every symbol; segments default to the calendar's main ones.
 pub struct Ask {
@@ -15,6 +15,8 @@ pub struct Ask {
     fill: Fill,
     day: Day,
     when: When,
+    /// As they were known when, by which clock.
+    pub view: View,
 }
 
 /// How the range's ends are declared in SQL.
@@ -67,14 +69,6 @@ fn instant_of(literal: &str) -> Nanos {
     time::nanos_clamped(micros.value() as i64)
 }
 
-fn unsupported(what: &str, hint: &str) -> ! {
-    raise_with(
-        PgSqlErrorCode::ERRCODE_FEATURE_NOT_SUPPORTED,
-        &format!("session_ohlc: {what} is not supported yet"),
-        hint,
-    )
-}
-
 impl Ask {
     /// Reads (symbol, timeframe, first, last, segments, fill, known_at, clock, day).
     ///
@@ -90,20 +84,17 @@ impl Ask {
             }
         }
         let optional = |i| arg_option(fc, i).map(|d| text(d));
-        if arg_option(fc, 6).is_some() {
-            unsupported("known_at", "leave it out: bars are of everything known now")
-        }
-        match optional(7).as_deref() {
-            None | Some("event") => {}
-            Some("recv") => unsupported("clock => 'recv'", "leave it out: bars are by event time"),
-            Some(other) => crate::store::invalid(&format!("invalid clock \"{other}\""), "use event"),
-        }
+        let view = View {
+            known: arg_option(fc, 6).map(|d| time::end_of_micro(d.value() as i64)),
+            clock: optional(7).map_or(Clock::Event, |clock| Clock::parse(&clock).or_raise()),
+        };
         Ask {
             timeframe: Timeframe::parse(&arg_text(fc, 1)).or_raise(),
             segments: optional(4).map(|s| Segments::parse(&s).or_raise()),
             fill: optional(5).map_or(Fill::None, |f| Fill::parse(&f).or_raise()),
             day: optional(8).map_or(Day::Trade, |day| Day::parse(&day).or_raise()),
             when: ends.when(fc, 2),
+            view,
         }
     }
 

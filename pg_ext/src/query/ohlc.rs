@@ -2,6 +2,7 @@
 
 use super::ask::{Ask, Ends};
 use super::batch::{Asked, Shared};
+use super::known;
 use super::read::{self, Loaded, Overlay, Source};
 use super::state::{Dropped, State, raise_bare, raise_dropped, states};
 use super::summary;
@@ -365,6 +366,16 @@ fn close_before(c: &Conn, asked: &Asked, source: Source) -> Option<i64> {
     last.iter().rev().find(|b| b.bar.priced > 0).map(|b| b.bar.close)
 }
 
+/// The bars of these trade dates and the states of their sessions, as they are now.
+pub fn bars_now(
+    c: &Conn,
+    instrument: &Instrument,
+    request: &OhlcRequest,
+    (first, last): (TradeDate, TradeDate),
+) -> (Vec<SessionBar>, HashMap<TradeDate, State>) {
+    collect(c, &Asked { instrument: instrument.clone(), request: request.clone(), first, last }, read::source())
+}
+
 /// The bar of these trade dates that opens at `open`, and its state.
 pub fn one_bar(
     c: &Conn,
@@ -397,6 +408,16 @@ unsafe fn answer(fc: FunctionCallInfo, symbols: &[String], ask: &Ask, with_symbo
                 Some(Asked { instrument, request, first, last })
             })
             .collect();
+        if !ask.view.is_plain() {
+            for Asked { instrument, request, first, last } in &asked {
+                let mut writer = Writer::new(&mut rows, instrument, with_symbol);
+                spi::connect(|c| {
+                    let (bars, states) = known::bars(c, instrument, request, (*first, *last), ask.view);
+                    bars.iter().for_each(|bar| writer.put(&states, bar));
+                });
+            }
+            continue;
+        }
         let sessions = source == Source::Auto && ask.of_sessions();
         spi::connect(|c| {
             let ranges: Vec<_> = asked.iter().filter_map(window).collect();

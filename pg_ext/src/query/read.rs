@@ -157,6 +157,7 @@ pub struct Overlay<'r> {
     rows: &'r LiveRows,
     next: usize,
     end: usize,
+    until: Nanos,
     page: Trades,
     merged: Trades,
 }
@@ -164,7 +165,13 @@ pub struct Overlay<'r> {
 impl<'r> Overlay<'r> {
     /// For the live rows `range` of a session.
     pub fn new(rows: &'r LiveRows, range: std::ops::Range<usize>) -> Overlay<'r> {
-        Overlay { rows, next: range.start, end: range.end, page: Trades::new(), merged: Trades::new() }
+        let (next, end) = (range.start, range.end);
+        Overlay { rows, next, end, until: Nanos::MAX, page: Trades::new(), merged: Trades::new() }
+    }
+
+    /// Leaves out sealed trades that became known later. Every page has to be merged then.
+    pub fn known(self, until: Option<Nanos>) -> Overlay<'r> {
+        Overlay { until: until.unwrap_or(Nanos::MAX), ..self }
     }
 
     /// Whether a live row falls on something that ends before this instant.
@@ -182,6 +189,9 @@ impl<'r> Overlay<'r> {
         self.page.clear();
         self.merged.clear();
         loaded.page(page, &mut self.page);
+        if self.until != Nanos::MAX {
+            self.page.keep_known(self.until);
+        }
         let till = self.rows.after(loaded.header.pages[page].last).min(self.end);
         overlay(&self.page, self.rows, self.next..till, &mut self.merged);
         self.next = till;

@@ -1,9 +1,10 @@
 //! Trades as readers see them: sealed ones with live rows over them, by instrument and range.
 
 use super::read::{self, Loaded, Overlay};
-use crate::fmgr::{Rows, arg, arg_text, float8, int8, null, varlena};
+use crate::fmgr::{Rows, arg, arg_is_null, arg_option, arg_text, float8, int8, null, varlena};
 use crate::instrument::{self, Instrument};
-use crate::spi::{self, Conn};
+use crate::spi::{self, Conn, Mode};
+use crate::store::read_as_of;
 use crate::{time, v1};
 use market::{Filing, LiveRows, NONE_I64, Nanos, Segment, Session, Trade, TradeDate, Trades, money};
 use pgrx::pg_sys::{Datum, FunctionCallInfo};
@@ -13,15 +14,25 @@ v1!(trades_between => pg_finfo_trades_between);
 
 /// Calls `each` with sorted runs of the trades of an instrument with `from <= ts < till`, in order.
 ///
-/// Only blocks and pages that reach into the range are fetched.
-pub fn read_trades(c: &Conn, instrument: &Instrument, from: Nanos, till: Nanos, each: &mut dyn FnMut(&Trades)) {
-    if from < till {
-        let rows = read::live_rows(c, instrument.id, from, till);
-        read_trades_under(c, instrument, &rows, from, till, each);
+/// Only blocks and pages that reach into the range are fetched. `known` asks for them as they were known at an instant.
+pub fn read_trades_known(
+    c: &Conn,
+    instrument: &Instrument,
+    (from, till): (Nanos, Nanos),
+    known: Option<Nanos>,
+    each: &mut dyn FnMut(&Trades),
+) {
+    if from >= till {
+        return;
     }
+    let rows = match known {
+        Some(until) => read_as_of(c, Mode::SameSnapshot, instrument.id, from, till, until).rows,
+        None => read::live_rows(c, instrument.id, from, till),
+    };
+    read_over(c, instrument, Overlay::new(&rows, 0..rows.len()).known(known), (from, till), known.is_some(), each);
 }
 
-/// As [`read_trades`], where the live rows of the range are read already.
+/// As they are now, where the live rows of the range are read already.
 pub fn read_trades_under(
     c: &Conn,
     instrument: &Instrument,
@@ -30,7 +41,18 @@ pub fn read_trades_under(
     till: Nanos,
     each: &mut dyn FnMut(&Trades),
 ) {
-    let mut overlay = Overlay::new(rows, 0..rows.len());
+    read_over(c, instrument, Overlay::new(rows, 0..rows.len()), (from, till), false, each);
+}
+
+/// `filtered` says whether every page has to be merged.
+fn read_over(
+    c: &Conn,
+    instrument: &Instrument,
+    mut overlay: Overlay<'_>,
+    (from, till): (Nanos, Nanos),
+    filtered: bool,
+    each: &mut dyn FnMut(&Trades),
+) {
     let calendar = &instrument.calendar;
     let (first, last) = (calendar.filing(from).trade_date, calendar.filing(till.saturating_sub(1)).trade_date);
     let mut page = Trades::new();
@@ -50,9 +72,10 @@ pub fn read_trades_under(
         let mut loaded = unsafe { Loaded::fetch(part.payload, true, None) };
         for at in 0..loaded.header.pages.len() {
             let p = &loaded.header.pages[at];
-            if overlay.hits(p.last) {
+            let wanted = p.first.ts < till && p.last.ts >= from;
+            if overlay.hits(p.last) || (wanted && filtered) {
                 emit(overlay.merge(&mut loaded, at));
-            } else if p.first.ts < till && p.last.ts >= from {
+            } else if wanted {
                 page.clear();
                 loaded.page(at, &mut page);
                 emit(&page);
@@ -114,13 +137,18 @@ pub fn columns(t: &Trade) -> [Option<Datum>; 10] {
     ]
 }
 
-/// `trades_between(symbol text, first timestamptz, last timestamptz)`: half-open
+/// `trades_between(symbol text, first timestamptz, last timestamptz, known_at timestamptz)`: half-open
 ///
 /// # Safety
-/// Called by PostgreSQL; STRICT.
+/// Called by PostgreSQL.
 #[unsafe(no_mangle)]
 #[pg_guard]
 pub unsafe extern "C-unwind" fn trades_between(fc: FunctionCallInfo) -> Datum {
+    if (0..3).any(|i| arg_is_null(fc, i)) {
+        Rows::begin(fc, 12);
+        return null(fc);
+    }
+    let known = arg_option(fc, 3).map(|d| time::end_of_micro(d.value() as i64));
     let (from, till) = (time::nanos_clamped(arg(fc, 1).value() as i64), time::nanos_clamped(arg(fc, 2).value() as i64));
     let near =
         if till == Nanos::MAX { instrument::today() } else { TradeDate(till.div_euclid(market::time::DAY) as i32) };
@@ -129,7 +157,7 @@ pub unsafe extern "C-unwind" fn trades_between(fc: FunctionCallInfo) -> Datum {
     let names = Segment::ALL.map(|s| varlena(s.name().as_bytes()));
     let mut places = Places::new(&instrument);
     spi::connect(|c| {
-        read_trades(c, &instrument, from, till, &mut |trades| {
+        read_trades_known(c, &instrument, (from, till), known, &mut |trades| {
             for t in trades.iter() {
                 let (day, segment) = places.place(&t);
                 let mut all = [None; 12];

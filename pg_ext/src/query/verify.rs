@@ -54,7 +54,8 @@ fn check_parts(
     instrument: &Instrument,
     session: &Session<'_>,
     report: &mut Report,
-) -> (Vec<MinuteBar>, i64, usize) {
+) -> (Vec<MinuteBar>, i64, usize, Option<String>) {
+    let mut known: Option<(Nanos, Nanos)> = None;
     let mut minutes = MinuteFold::new(session);
     let (mut digest, mut core, mut trades) = (Digest::new(), Core::new(), Trades::new());
     let (mut last, mut total): (Option<Key>, usize) = (None, 0);
@@ -95,6 +96,7 @@ fn check_parts(
             last = Some(end);
             total += trades.len();
             digest.update(&trades);
+            known = known.into_iter().chain(trades.known_range()).reduce(|a, b| (a.0.min(b.0), a.1.max(b.1)));
             for from in (0..trades.len()).step_by(block::PAGE) {
                 core.set(&trades, from..(from + block::PAGE).min(trades.len()));
                 minutes.push(&core);
@@ -102,7 +104,9 @@ fn check_parts(
             }
         },
     );
-    (minutes.finish(), digest.finish() as i64, total)
+    let known =
+        known.map_or("none".to_owned(), |(first, last)| format!("{} to {}", whole_micros(first), whole_micros(last)));
+    (minutes.finish(), digest.finish() as i64, total, Some(known))
 }
 
 /// The stored minute bars; `None`, with a difference, if they cannot be read.
@@ -171,15 +175,23 @@ fn whole_micros(ts: Nanos) -> String {
     market::time::format_instant(ts - ts.rem_euclid(1000))
 }
 
+/// What the trades of a session say.
+struct Expected<'a> {
+    minutes: &'a [MinuteBar],
+    bars: &'a [SegmentBar],
+    digest: i64,
+    /// When the first and the last became known; `None` where retention dropped them.
+    known: Option<&'a str>,
+}
+
 fn check_summaries(
     c: &Conn,
     instrument: &Instrument,
     session: &Session<'_>,
-    minutes: &[MinuteBar],
-    expected: &[SegmentBar],
-    digest: i64,
+    trades: &Expected<'_>,
     report: &mut Report,
 ) {
+    let Expected { minutes, bars: expected, digest, known } = *trades;
     let mut stored: Vec<(String, String)> = Vec::new();
     let mut marks: Vec<String> = Vec::new();
     let day = key_args(instrument, session.trade_date);
@@ -190,7 +202,7 @@ fn check_summaries(
                  || ' trades ' || trades || ' priced ' || priced || ' digest ' || digest || ' mergeable ' || mergeable,
                  open, high, low, close, opens_at, closes_at,
                  ((state = 'revised') = (revision > 0)) AND revision >= 0 AND calendar_version BETWEEN 1 AND $3,
-                 state || ' ' || revision || ' calendar version ' || calendar_version
+                 state || ' ' || revision || ' calendar version ' || calendar_version, first_known_at, last_known_at
           FROM market.session_bars WHERE instrument_id = $1 AND trade_date = $2 ORDER BY segment",
         &[day[0], day[1], Arg::int4(instrument.calendar.version() as i32)],
         &mut |v, nulls| {
@@ -202,6 +214,13 @@ fn check_summaries(
                 false => whole_micros(time::nanos_clamped(v[i].value() as i64)),
             };
             let times = format!(" from {} to {}", instant(6), instant(7));
+            // a version before this one did not keep these
+            let kept = !(nulls[10] && nulls[11]);
+            if let Some(known) = known.filter(|_| kept) {
+                // SAFETY: text, NOT NULL.
+                let segment = unsafe { text(v[0]) };
+                report.compare(&format!("session bar {segment} known"), known, &format!("{} to {}", instant(10), instant(11)));
+            }
             // SAFETY: text, NOT NULL.
             stored.push(unsafe { (text(v[0]), prices + &times + &text(v[1])) });
             if v[8].value() as u8 == 0 {
@@ -244,12 +263,12 @@ pub unsafe extern "C-unwind" fn verify_bars(fc: FunctionCallInfo) -> Datum {
             let mut report = Report { differences: Vec::new() };
             match instrument.calendar.session(day).or_raise() {
                 Some(session) => {
-                    let (minutes, digest, n) = match dropped(c, &instrument, day) {
+                    let (minutes, digest, n, known) = match dropped(c, &instrument, day) {
                         // session bars alone are left, and nothing to make them of
                         Some((_, true)) => continue,
                         // what is left to compare: the session bars with the minute bars
                         Some((digest, false)) => {
-                            (read_minutes(c, &instrument, day, &mut report).unwrap_or_default(), digest, 1)
+                            (read_minutes(c, &instrument, day, &mut report).unwrap_or_default(), digest, 1, None)
                         }
                         None => {
                             let found = check_parts(c, &instrument, &session, &mut report);
@@ -258,7 +277,8 @@ pub unsafe extern "C-unwind" fn verify_bars(fc: FunctionCallInfo) -> Datum {
                         }
                     };
                     let expected = if n > 0 { summaries(&session, &minutes) } else { Vec::new() };
-                    check_summaries(c, &instrument, &session, &minutes, &expected, digest, &mut report);
+                    let trades = Expected { minutes: &minutes, bars: &expected, digest, known: known.as_deref() };
+                    check_summaries(c, &instrument, &session, &trades, &mut report);
                 }
                 None => report.add("session", "a session of the calendar", "no session on this date"),
             }

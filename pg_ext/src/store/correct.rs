@@ -1,6 +1,6 @@
 //! Busts and corrections: what the venue took back outranks what was reported, now and when its file is loaded again.
 
-use super::live::read_apart;
+use super::live::{keep_reported, read_apart, read_corrections, read_reported};
 use super::parts::{Parts, key_args};
 use super::session::sealed;
 use super::{invalid, lock_session, require_read_committed};
@@ -13,7 +13,7 @@ use market::{Correction, Key, NONE_I64, Nanos, Op, Trade, TradeDate, money};
 use pgrx::pg_sys::{self, Datum, FunctionCallInfo};
 use pgrx::prelude::*;
 
-plans!(LOG, MARK, UNMARK, FLAGS);
+plans!(LOG, MARK, UNMARK);
 v1!(
     bust_trade => pg_finfo_bust_trade,
     correct_trade => pg_finfo_correct_trade,
@@ -55,10 +55,35 @@ struct Asked {
 
 /// A trade of the asked name.
 struct Candidate {
-    /// As it lies in a block or row, without marks.
-    base: Trade,
+    /// As it was first reported.
+    reported: Trade,
+    /// Since when that was known.
+    known: Nanos,
     /// As readers see it; `None` if it is busted.
     seen: Option<Trade>,
+    /// A tombstone or correction that came as a row and is in no log yet.
+    mark: Option<(Correction, Nanos)>,
+}
+
+/// What is asked for: the change, why, and when it became known (now, if nobody says).
+struct Change {
+    correction: Correction,
+    reason: Option<String>,
+    known: Option<Nanos>,
+}
+
+impl Change {
+    /// Reads the reason at `reason` and known_at behind it; raises 22023 for a time to come.
+    unsafe fn read(fc: FunctionCallInfo, correction: Correction, reason: usize) -> Change {
+        let known = arg_option(fc, reason + 1).map(|d| time::nanos(d.value() as i64));
+        if known.is_some_and(|known| known > time::nanos(pg_sys::GetCurrentTimestamp())) {
+            invalid(
+                "known_at lies in the future",
+                "say when the venue told of the change, or leave it out: it is known from now on",
+            )
+        }
+        Change { correction, reason: arg_option(fc, reason).map(|d| text(d)), known }
+    }
 }
 
 impl Asked {
@@ -101,34 +126,67 @@ impl Asked {
         Asked { name: Name::Id(arg(fc, 1).value() as i64), instrument, trade_date, from, till }
     }
 
-    fn candidates(&self, c: &Conn) -> Vec<Candidate> {
-        // rows in the same microsecond are enough for a name by ts
-        let (from, till) = match self.name {
+    /// Instants in which a trade of the name may lie: its microsecond, or the whole session.
+    fn range(&self) -> (Nanos, Nanos) {
+        match self.name {
             Name::Id(_) => (self.from, self.till),
             Name::Identity { pg_micros, .. } => {
                 let ts = time::nanos(pg_micros);
                 (ts, ts.saturating_add(1000))
             }
-        };
+        }
+    }
+
+    fn candidates(&self, c: &Conn) -> Vec<Candidate> {
+        let (from, till) = self.range();
         let live = read_apart(c, Mode::Fresh, self.instrument.id, from, till);
-        let mut found: Vec<Trade> = Vec::new();
+        let log = read_corrections(c, Mode::Fresh, self.instrument.id, from, till);
+        let reported = read_reported(c, Mode::Fresh, self.instrument.id, from, till);
+        // what it is without marks, and as it was reported, by the first that has the name: blocks outrank rows
+        let mut found: Vec<(Trade, Trade, Nanos)> = Vec::new();
         for part in &Parts::read(c, Mode::Fresh, self.instrument.id, self.trade_date).all {
             let start = part.trades.lower_bound(from);
             let trades = (start..part.trades.len()).map(|i| part.trades.get(i));
-            found.extend(trades.take_while(|t| t.ts < till).filter(|t| self.name.is(t)));
-        }
-        for t in live.trades.iter().filter(|t| self.name.is(t)) {
-            // what is sealed outranks a row of the same identity
-            if !found.iter().any(|f| f.key() == t.key()) {
-                found.push(t);
+            for t in trades.take_while(|t| t.ts < till).filter(|t| self.name.is(t)) {
+                let (first, known) = reported.get(t.key()).unwrap_or((t, t.known()));
+                found.push((t, first, known));
             }
         }
-        let seen = |base: Trade| match super::live::find(&live.marks.trades, base.key()) {
-            Some(at) if live.marks.ops[at] == Op::Bust => None,
-            Some(at) => Some(live.marks.trades.get(at)),
-            None => Some(base),
+        let sealed = found.len();
+        let mut add = |now: Trade, known: Nanos| {
+            if !self.name.is(&now) || found.iter().any(|f| f.0.key() == now.key()) {
+                return;
+            }
+            let (first, known) = reported.get(now.key()).unwrap_or((now, known));
+            let corrected = log.get(now.key()).and_then(|word| word.apply(first));
+            found.push((corrected.unwrap_or(now), first, known));
         };
-        found.into_iter().map(|base| Candidate { base, seen: seen(base) }).collect()
+        live.trades.iter().for_each(|t| add(t, t.known()));
+        reported.trades().iter().for_each(|t| add(t, t.known()));
+        // a correction that came as a row is a trade, though none is under it
+        for i in (0..live.marks.len()).filter(|&i| live.marks.ops[i] == Op::Correction) {
+            add(live.marks.trades.get(i), live.marks.known[i]);
+        }
+        let candidate = |(i, (now, reported, known)): (usize, (Trade, Trade, Nanos))| {
+            let word = log.get(reported.key());
+            let mark = live.marks.trades.find(reported.key()).map(|at| (live.marks.trades.get(at), at));
+            let mark = mark.map(|(content, at)| match live.marks.ops[at] {
+                Op::Bust => (Correction::Bust, None, live.marks.known[at]),
+                _ => {
+                    let Trade { price, size, flags, .. } = content;
+                    (Correction::Replace { price, size, flags: Some(flags) }, Some(content), live.marks.known[at])
+                }
+            });
+            let seen = match mark {
+                Some((_, seen, _)) => seen,
+                None if i >= sealed && word == Some(Correction::Bust) => None,
+                None => Some(now),
+            };
+            let logged = |mark: Correction| word.is_some_and(|word| word.apply(reported) == mark.apply(reported));
+            let mark = mark.map(|(mark, _, known)| (mark, known)).filter(|(mark, _)| !logged(*mark));
+            Candidate { reported, known, seen, mark }
+        };
+        found.into_iter().enumerate().map(candidate).collect()
     }
 
     /// Raises 55000 if retention dropped the session's trades: its bars could not follow.
@@ -152,7 +210,7 @@ impl Asked {
         }
         if found.len() > 1 {
             let show = |f: &Candidate| {
-                let t = f.seen.unwrap_or(f.base);
+                let t = f.seen.unwrap_or(f.reported);
                 let (price, size) = (money::to_f64(t.price), money::to_f64(t.size));
                 let at = market::time::format_instant(t.ts);
                 format!(
@@ -173,12 +231,13 @@ impl Asked {
     }
 
     /// Logs the change and marks the live rows, so that the next statement reads it; whether a trade was there.
-    fn change(&self, correction: Correction, reason: Option<&str>) -> bool {
+    fn change(&self, change: &Change) -> bool {
+        let id = self.instrument.id;
         spi::connect(|c| {
             self.require_trades(c);
             let found = self.resolve(c);
             let (key, old) = match (&found, &self.name) {
-                (Some(f), _) => (f.base.key(), f.seen),
+                (Some(f), _) => (f.reported.key(), f.seen),
                 (None, &Name::Identity { pg_micros, seq, ns, sub }) => {
                     if ns.is_none() || sub.is_none() {
                         warning!(
@@ -196,34 +255,32 @@ impl Asked {
                     "see market.trades; a trade that has not come yet is named by ts and seq",
                 ),
             };
-            let correction = with_flags(c, self.instrument.id, key, found.as_ref().map(|f| f.base), correction);
-            log(c, self.instrument.id, key, old, correction, reason);
-            // a change of a trade that has not come is applied when it comes
-            mark(c, self.instrument.id, key, found.map(|f| (f.base, correction)));
+            if let Some(f) = &found {
+                keep_reported(c, id, f.reported, f.known);
+                if let Some((mark, known)) = f.mark {
+                    log(c, id, key, None, mark, Some("came as a row of live_trades"), Some(known));
+                }
+            }
+            log(c, id, key, old, change.correction, change.reason.as_deref(), change.known);
+            // the last word may be another one, if this one became known earlier; of a trade that has not come it waits
+            let words = read_corrections(c, Mode::Fresh, id, key.ts, key.ts.saturating_add(1));
+            let word = words.word(key).and_then(|word| Some((word.last?, word.known)));
+            mark(c, id, key, found.zip(word).map(|(f, (last, known))| (f.reported, last, known)));
             old.is_some()
         })
     }
 }
 
-/// A correction that names no flags keeps those the trade has: of an earlier correction, else as it was reported. They are
-/// said in the log, because a later seal may pack another row of the identity. A trade to come brings its own.
-fn with_flags(c: &Conn, instrument: i32, key: Key, base: Option<Trade>, correction: Correction) -> Correction {
-    let Correction::Replace { price, size, flags: None } = correction else { return correction };
-    let mut flags = base.map(|t| t.flags);
-    let [ts, ns, seq, sub] = key_args(key);
-    c.run_planned_once(
-        Mode::Fresh,
-        &FLAGS,
-        c"SELECT new_flags FROM market.trade_corrections
-          WHERE instrument_id = $1 AND ts = $2 AND ns = $3 AND seq = $4 AND sub = $5 AND new_flags IS NOT NULL ORDER BY id DESC LIMIT 1",
-        &[Arg::int4(instrument), ts, ns, seq, sub],
-        &mut |v, _| flags = Some(v[0].value() as u32),
-    );
-    Correction::Replace { price, size, flags }
-}
-
 /// Appends to the log of corrections.
-pub fn log(c: &Conn, instrument: i32, key: Key, old: Option<Trade>, correction: Correction, reason: Option<&str>) {
+pub fn log(
+    c: &Conn,
+    instrument: i32,
+    key: Key,
+    old: Option<Trade>,
+    correction: Correction,
+    reason: Option<&str>,
+    known: Option<Nanos>,
+) {
     let [ts, ns, seq, sub] = key_args(key);
     let number = |v: Option<i64>| Arg::option(pg_sys::FLOAT8OID, v.map(|v| float8(money::to_f64(v))));
     let (action, new) = match correction {
@@ -233,8 +290,8 @@ pub fn log(c: &Conn, instrument: i32, key: Key, old: Option<Trade>, correction: 
     c.execute(
         Mode::Fresh,
         &LOG,
-        c"INSERT INTO market.trade_corrections (instrument_id, ts, ns, seq, sub, action, old_price, old_size, new_price, new_size, new_flags, reason)
-          VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)",
+        c"INSERT INTO market.trade_corrections (instrument_id, ts, ns, seq, sub, action, old_price, old_size, new_price, new_size, new_flags, reason, known_at)
+          VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, coalesce($13, pg_catalog.now()))",
         &[
             Arg::int4(instrument),
             ts,
@@ -248,25 +305,26 @@ pub fn log(c: &Conn, instrument: i32, key: Key, old: Option<Trade>, correction: 
             number(new.map(|n| n.1)),
             Arg::option(pg_sys::INT4OID, new.and_then(|n| n.2).map(|flags| Datum::from(flags as i32))),
             reason.map_or(Arg::null(pg_sys::TEXTOID), Arg::text),
+            Arg::option(pg_sys::TIMESTAMPTZOID, known.map(|known| int8(time::micros(known)))),
         ],
     );
 }
 
-/// Puts the mark of a change over a trade, in place of an earlier one: the newest change is the one that counts.
-fn mark(c: &Conn, instrument: i32, key: Key, found: Option<(Trade, Correction)>) {
+/// Puts the mark of a change, and since when it is known, over a trade, in place of an earlier one: the last word counts.
+fn mark(c: &Conn, instrument: i32, key: Key, found: Option<(Trade, Correction, Nanos)>) {
     let [ts, ns, seq, sub] = key_args(key);
     let id = Arg::int4(instrument);
     let same = c"DELETE FROM market.live_trades WHERE instrument_id = $1 AND ts = $2 AND ns = $3 AND seq = $4 AND sub = $5 AND op <> 't'";
     c.execute(Mode::Fresh, &UNMARK, same, &[id, ts, ns, seq, sub]);
-    let Some((base, correction)) = found else { return };
-    let now = correction.apply(base);
-    let t = now.unwrap_or(base);
+    let Some((reported, correction, known)) = found else { return };
+    let now = correction.apply(reported);
+    let t = now.unwrap_or(reported);
     let optional = |v: i64, datum: Datum| (v != NONE_I64).then_some(datum);
     c.execute(
         Mode::Fresh,
         &MARK,
-        c"INSERT INTO market.live_trades (instrument_id, ts, ns, seq, sub, price, size, flags, cond, ts_recv, trade_id, op)
-          VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, CASE WHEN $12 THEN 'c' ELSE 'b' END::\"char\")",
+        c"INSERT INTO market.live_trades (instrument_id, ts, ns, seq, sub, price, size, flags, cond, ts_recv, trade_id, op, known_at)
+          VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, CASE WHEN $12 THEN 'c' ELSE 'b' END::\"char\", $13)",
         &[
             id,
             ts,
@@ -280,6 +338,7 @@ fn mark(c: &Conn, instrument: i32, key: Key, found: Option<(Trade, Correction)>)
             Arg::option(pg_sys::TIMESTAMPTZOID, optional(t.ts_recv, int8(time::micros(t.ts_recv)))),
             Arg::option(pg_sys::INT8OID, optional(t.trade_id, int8(t.trade_id))),
             Arg::new(pg_sys::BOOLOID, Datum::from(now.is_some())),
+            Arg::timestamptz(time::micros(known)),
         ],
     );
 }
@@ -299,48 +358,46 @@ unsafe fn replacement(fc: FunctionCallInfo, price: usize, flags: usize) -> Corre
     }
 }
 
-/// `bust_trade(symbol, ts, seq, ns, sub, reason) -> boolean`: whether a trade was there to bust
+/// `bust_trade(symbol, ts, seq, ns, sub, reason, known_at) -> boolean`: whether a trade was there to bust
 ///
 /// # Safety
 /// Called by PostgreSQL.
 #[unsafe(no_mangle)]
 #[pg_guard]
 pub unsafe extern "C-unwind" fn bust_trade(fc: FunctionCallInfo) -> Datum {
-    let reason = arg_option(fc, 5).map(|d| text(d));
-    Datum::from(Asked::by_identity(fc, "bust_trade", 3).change(Correction::Bust, reason.as_deref()))
+    let change = Change::read(fc, Correction::Bust, 5);
+    Datum::from(Asked::by_identity(fc, "bust_trade", 3).change(&change))
 }
 
-/// `correct_trade(symbol, ts, seq, price, size, ns, sub, flags, reason) -> boolean`: whether a trade was there to correct
+/// `correct_trade(symbol, ts, seq, price, size, ns, sub, flags, reason, known_at) -> boolean`: whether a trade was there to correct
 ///
 /// # Safety
 /// Called by PostgreSQL.
 #[unsafe(no_mangle)]
 #[pg_guard]
 pub unsafe extern "C-unwind" fn correct_trade(fc: FunctionCallInfo) -> Datum {
-    let new = replacement(fc, 3, 7);
-    let reason = arg_option(fc, 8).map(|d| text(d));
-    Datum::from(Asked::by_identity(fc, "correct_trade", 5).change(new, reason.as_deref()))
+    let change = Change::read(fc, replacement(fc, 3, 7), 8);
+    Datum::from(Asked::by_identity(fc, "correct_trade", 5).change(&change))
 }
 
-/// `bust_trade(symbol, trade_id, trade_date, reason) -> boolean`: as `bust_trade`, by the venue's id
+/// `bust_trade(symbol, trade_id, trade_date, reason, known_at) -> boolean`: as `bust_trade`, by the venue's id
 ///
 /// # Safety
 /// Called by PostgreSQL.
 #[unsafe(no_mangle)]
 #[pg_guard]
 pub unsafe extern "C-unwind" fn bust_trade_id(fc: FunctionCallInfo) -> Datum {
-    let reason = arg_option(fc, 3).map(|d| text(d));
-    Datum::from(Asked::by_id(fc, "bust_trade").change(Correction::Bust, reason.as_deref()))
+    let change = Change::read(fc, Correction::Bust, 3);
+    Datum::from(Asked::by_id(fc, "bust_trade").change(&change))
 }
 
-/// `correct_trade(symbol, trade_id, trade_date, price, size, flags, reason) -> boolean`: as `correct_trade`, by the venue's id
+/// `correct_trade(symbol, trade_id, trade_date, price, size, flags, reason, known_at) -> boolean`: as `correct_trade`, by the venue's id
 ///
 /// # Safety
 /// Called by PostgreSQL.
 #[unsafe(no_mangle)]
 #[pg_guard]
 pub unsafe extern "C-unwind" fn correct_trade_id(fc: FunctionCallInfo) -> Datum {
-    let new = replacement(fc, 3, 5);
-    let reason = arg_option(fc, 6).map(|d| text(d));
-    Datum::from(Asked::by_id(fc, "correct_trade").change(new, reason.as_deref()))
+    let change = Change::read(fc, replacement(fc, 3, 5), 6);
+    Datum::from(Asked::by_id(fc, "correct_trade").change(&change))
 }

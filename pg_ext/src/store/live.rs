@@ -1,24 +1,25 @@
 //! Live rows and corrections of one instrument, as the domain sees them.
 
 use crate::error::OrRaise;
-use crate::fmgr::float8_of;
+use crate::fmgr::{float8, float8_of, int8};
 use crate::spi::{Arg, Conn, Mode, PlanCell};
 use crate::{plans, time};
-use market::{Correction, Corrections, Key, LiveRows, NONE_I64, Nanos, Op, Trade, Trades, money};
+use market::{AsOf, Correction, Corrections, Key, LiveRows, NONE_I64, Nanos, Op, Reported, Trade, Trades, money};
 use pgrx::pg_sys::{self, Datum, Oid};
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
 use std::ffi::CStr;
 use std::thread::LocalKey;
 
-plans!(LIVE, LIVE_OF, TAKE, CORRECTIONS, SLOTS_OF);
+plans!(LIVE, LIVE_OF, TAKE, CORRECTIONS, REPORTED, KEEP, SLOTS_OF);
 
-/// Adds a row of all columns as they lie in the table: a scan that selects them in this order copies none.
+/// Adds a row of all columns as they lie in the table: a scan that selects them in this order copies none. A trade that nobody
+/// received is received when its row came.
 ///
-/// ts, seq, price, size, instrument_id, ns, sub, flags, cond, ts_recv, trade_id, op, slot
+/// ts, seq, price, size, instrument_id, ns, sub, flags, cond, ts_recv, trade_id, op, slot, known_at
 fn push_row(rows: &mut LiveRows, v: &[Datum], nulls: &[bool]) {
     let ts = time::nanos(v[0].value() as i64).saturating_add(i64::from(v[5].value() as i16));
-    let trade = Trade {
+    let mut trade = Trade {
         ts,
         seq: v[1].value() as i64,
         sub: i32::from(v[6].value() as i16),
@@ -29,7 +30,12 @@ fn push_row(rows: &mut LiveRows, v: &[Datum], nulls: &[bool]) {
         ts_recv: if nulls[9] { NONE_I64 } else { time::nanos(v[9].value() as i64) },
         trade_id: if nulls[10] { NONE_I64 } else { v[10].value() as i64 },
     };
-    rows.push(trade, Op::from_u8(v[11].value() as u8).or_raise());
+    let op = Op::from_u8(v[11].value() as u8).or_raise();
+    let came = if nulls[13] { NONE_I64 } else { time::nanos(v[13].value() as i64) };
+    if op == Op::Trade && trade.ts_recv == NONE_I64 {
+        trade.ts_recv = came;
+    }
+    rows.push_known(trade, op, if op == Op::Trade || came == NONE_I64 { trade.known() } else { came });
 }
 
 /// The microseconds that select the instants `[from, till)`: rows of the first and the last microsecond are checked again.
@@ -115,13 +121,13 @@ fn plan_for(c: &Conn, pages: u64, cell: &'static PlanCell, planned: &'static Loc
 }
 
 /// The live rows of an instrument with `from <= ts < till` as they lie in the table.
-fn read_rows(c: &Conn, mode: Mode, instrument: i32, from: Nanos, till: Nanos) -> LiveRows {
+pub fn read_rows(c: &Conn, mode: Mode, instrument: i32, from: Nanos, till: Nanos) -> LiveRows {
     let pages = live_pages(c);
     if may_skip(pages) {
         return LiveRows::default();
     }
     plan_for(c, pages, &LIVE, &PLANNED_FOR);
-    let sql = c"SELECT ts, seq, price, size, instrument_id, ns, sub, flags, cond, ts_recv, trade_id, op, slot
+    let sql = c"SELECT ts, seq, price, size, instrument_id, ns, sub, flags, cond, ts_recv, trade_id, op, slot, known_at
                 FROM market.live_trades WHERE instrument_id = $1 AND ts >= $2 AND ts <= $3";
     fetch(c, mode, &LIVE, sql, instrument, (from, till), pages)
 }
@@ -146,7 +152,7 @@ pub fn read_live_of(c: &Conn, mode: Mode, ids: &[i32], from: Nanos, till: Nanos)
     c.run_planned_once(
         mode,
         &LIVE_OF,
-        c"SELECT ts, seq, price, size, instrument_id, ns, sub, flags, cond, ts_recv, trade_id, op, slot
+        c"SELECT ts, seq, price, size, instrument_id, ns, sub, flags, cond, ts_recv, trade_id, op, slot, known_at
           FROM market.live_trades WHERE instrument_id = ANY ($1) AND ts >= $2 AND ts <= $3",
         &[Arg::int4_array(ids), a, z],
         &mut |v, nulls| push_row(of.entry(v[4].value() as i32).or_default(), v, nulls),
@@ -184,7 +190,7 @@ fn take_apart(rows: LiveRows) -> Taken {
     let (mut trades, mut marks) = (LiveRows::default(), LiveRows::default());
     for i in 0..n {
         let side = if rows.ops[i] == Op::Trade { &mut trades } else { &mut marks };
-        side.push(rows.trades.get(i), rows.ops[i]);
+        side.push_known(rows.trades.get(i), rows.ops[i], rows.known[i]);
     }
     marks.settle();
     let mut conflicts = Vec::new();
@@ -192,7 +198,7 @@ fn take_apart(rows: LiveRows) -> Taken {
     trades.settle();
     if let Some(all) = all.filter(|all| all.len() > trades.len()) {
         for t in all.iter() {
-            if find(&trades.trades, t.key()).is_some_and(|at| trades.trades.get(at) != t) {
+            if trades.trades.find(t.key()).is_some_and(|at| !trades.trades.get(at).same_report(&t)) {
                 conflicts.push(t);
             }
         }
@@ -212,31 +218,33 @@ pub fn take_live(c: &Conn, instrument: i32, from: Nanos, till: Nanos) -> Taken {
         return take_apart(LiveRows::default());
     }
     let sql = c"DELETE FROM market.live_trades WHERE instrument_id = $1 AND ts >= $2 AND ts < $3
-                RETURNING ts, seq, price, size, instrument_id, ns, sub, flags, cond, ts_recv, trade_id, op, slot";
+                RETURNING ts, seq, price, size, instrument_id, ns, sub, flags, cond, ts_recv, trade_id, op, slot, known_at";
     // planning over the ring's slots takes longer than taking a few rows
     plan_for(c, pages, &TAKE, &PLANNED_FOR_TAKING);
     take_apart(fetch(c, Mode::Fresh, &TAKE, sql, instrument, (from, till), pages))
 }
 
-/// Where an identity is in sorted trades.
-pub fn find(trades: &Trades, key: Key) -> Option<usize> {
-    let mut at = trades.lower_bound(key.ts);
-    while at < trades.len() && trades.key(at) < key {
-        at += 1;
-    }
-    (at < trades.len() && trades.key(at) == key).then_some(at)
+/// Busts and corrections of an instrument with `from <= ts < till`: the last word on each identity.
+pub fn read_corrections(c: &Conn, mode: Mode, instrument: i32, from: Nanos, till: Nanos) -> Corrections {
+    read_corrections_until(c, mode, instrument, (from, till), Nanos::MAX)
 }
 
-/// Busts and corrections of an instrument with `from <= ts < till`.
-pub fn read_corrections(c: &Conn, mode: Mode, instrument: i32, from: Nanos, till: Nanos) -> Corrections {
-    let mut found = Corrections::default();
+/// As `read_corrections`: the last word that was known at an instant, and whether later ones followed.
+pub fn read_corrections_until(
+    c: &Conn,
+    mode: Mode,
+    instrument: i32,
+    (from, till): (Nanos, Nanos),
+    until: Nanos,
+) -> Corrections {
+    let mut found = Corrections::until(until);
     let [a, z] = micros_range(from, till);
     c.run_planned_once(
         mode,
         &CORRECTIONS,
-        c"SELECT DISTINCT ON (ts, ns, seq, sub) ts, ns, seq, sub, action = 'bust', new_price, new_size, new_flags
+        c"SELECT ts, ns, seq, sub, action = 'bust', new_price, new_size, new_flags, known_at
           FROM market.trade_corrections WHERE instrument_id = $1 AND ts >= $2 AND ts <= $3
-          ORDER BY ts, ns, seq, sub, id DESC",
+          ORDER BY ts, ns, seq, sub, known_at, id",
         &[Arg::int4(instrument), a, z],
         &mut |v, nulls| {
             let ts = time::nanos(v[0].value() as i64).saturating_add(i64::from(v[1].value() as i16));
@@ -253,8 +261,70 @@ pub fn read_corrections(c: &Conn, mode: Mode, instrument: i32, from: Nanos, till
                     flags: (!nulls[7]).then(|| v[7].value() as u32),
                 }
             };
-            found.push(key, correction);
+            found.push(key, correction, time::nanos_clamped(v[8].value() as i64));
         },
     );
     found
+}
+
+/// What was reported, with `from <= ts < till`, of identities that the venue busted or corrected.
+pub fn read_reported(c: &Conn, mode: Mode, instrument: i32, from: Nanos, till: Nanos) -> Reported {
+    let mut found = Reported::default();
+    let [a, z] = micros_range(from, till);
+    c.run_planned_once(
+        mode,
+        &REPORTED,
+        c"SELECT ts, seq, price, size, instrument_id, ns, sub, flags, cond, ts_recv, trade_id, 't'::\"char\", 0::int2, known_at
+          FROM market.reported_trades WHERE instrument_id = $1 AND ts >= $2 AND ts <= $3 ORDER BY ts, ns, seq, sub",
+        &[Arg::int4(instrument), a, z],
+        &mut |v, nulls| {
+            let mut row = LiveRows::default();
+            push_row(&mut row, v, nulls);
+            let mut trade = row.trades.get(0);
+            if nulls[9] {
+                trade.ts_recv = NONE_I64;
+            }
+            if trade.ts >= from && trade.ts < till {
+                found.push(trade, time::nanos_clamped(v[13].value() as i64));
+            }
+        },
+    );
+    found
+}
+
+/// Keeps what was reported of an identity, before a bust or correction takes its place. What is kept already stays.
+pub fn keep_reported(c: &Conn, instrument: i32, trade: Trade, known: Nanos) {
+    let (micros, ns) = time::micros_and_ns(trade.ts);
+    let optional = |v: i64, datum: Datum| (v != NONE_I64).then_some(datum);
+    c.insert(
+        &KEEP,
+        c"INSERT INTO market.reported_trades (instrument_id, ts, ns, seq, sub, price, size, flags, cond, ts_recv, trade_id, known_at)
+          VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12) ON CONFLICT DO NOTHING",
+        &[
+            Arg::int4(instrument),
+            Arg::timestamptz(micros),
+            Arg::int2(ns),
+            Arg::int8(trade.seq),
+            Arg::int2(trade.sub as i16),
+            Arg::new(pg_sys::FLOAT8OID, float8(money::to_f64(trade.price))),
+            Arg::new(pg_sys::FLOAT8OID, float8(money::to_f64(trade.size))),
+            Arg::int4(trade.flags as i32),
+            Arg::int4(trade.cond as i32),
+            Arg::option(pg_sys::TIMESTAMPTZOID, optional(trade.ts_recv, int8(time::micros(trade.ts_recv)))),
+            Arg::option(pg_sys::INT8OID, optional(trade.trade_id, int8(trade.trade_id))),
+            Arg::timestamptz(time::micros(known)),
+        ],
+    );
+}
+
+/// The live rows of an instrument with `from <= ts < till` as they were known at an instant, and what else lies over sealed
+/// trades then.
+pub fn read_as_of(c: &Conn, mode: Mode, instrument: i32, from: Nanos, till: Nanos, until: Nanos) -> AsOf {
+    let rows = read_rows(c, mode, instrument, from, till);
+    let log = read_corrections_until(c, mode, instrument, (from, till), until);
+    let reported = match log.is_empty() {
+        true => Reported::default(),
+        false => read_reported(c, mode, instrument, from, till),
+    };
+    AsOf::new(rows, &log, &reported)
 }

@@ -1,11 +1,11 @@
 //! The sealed parts of one session: read, merged into, rewritten where they changed.
 
-use super::live::find;
 use crate::error::OrRaise;
 use crate::fmgr::Bytes;
 use crate::spi::{Arg, Conn, Mode};
 use crate::{plans, time};
 use market::block::{self, PART};
+use market::trade::earlier;
 use market::{Corrections, Key, Merge, Nanos, Trade, TradeDate, Trades};
 use pgrx::pg_sys;
 
@@ -84,6 +84,7 @@ impl Parts {
             {
                 let news = rows.slice(from..till);
                 done.added += news.len();
+                done.first_known = earlier(done.first_known, news.known_range().map(|(first, _)| first));
                 self.all.push(Part { number: self.next_number, trades: news, stored: false, changed: true });
                 self.next_number += 1;
                 break;
@@ -98,6 +99,7 @@ impl Parts {
                 }
                 done.added += part_done.added;
                 done.known += part_done.known;
+                done.first_known = earlier(done.first_known, part_done.first_known);
                 done.conflicts.extend(part_done.conflicts);
                 from = till;
             }
@@ -105,9 +107,9 @@ impl Parts {
         done
     }
 
-    /// Applies busts and corrections; returns how many changed a trade.
-    pub fn correct(&mut self, corrections: &Corrections) -> usize {
-        let mut hits = 0;
+    /// Applies busts and corrections; since when the first of those that changed a trade is known.
+    pub fn correct(&mut self, corrections: &Corrections) -> Option<Nanos> {
+        let mut hits = None;
         for part in &mut self.all {
             let (Some(first), Some(last)) =
                 (key_at(&part.trades, 0), key_at(&part.trades, part.trades.len().wrapping_sub(1)))
@@ -115,8 +117,8 @@ impl Parts {
                 continue;
             };
             let mut gone = Vec::new();
-            for (key, correction) in corrections.since(first).take_while(|(key, _)| *key <= last) {
-                let Some(at) = find(&part.trades, key) else { continue };
+            for (key, correction, known) in corrections.since(first).take_while(|(key, ..)| *key <= last) {
+                let Some(at) = part.trades.find(key) else { continue };
                 let old = part.trades.get(at);
                 match correction.apply(old) {
                     Some(new) if new == old => continue,
@@ -127,7 +129,7 @@ impl Parts {
                     None => gone.push(at),
                 }
                 part.changed = true;
-                hits += 1;
+                hits = earlier(hits, Some(known));
             }
             if !gone.is_empty() {
                 part.trades = without(&part.trades, &gone);
@@ -152,9 +154,25 @@ impl Parts {
         self.all = kept;
     }
 
+    /// Gives every trade the flags that `of` says; how many changed.
+    pub fn reflag(&mut self, of: impl Fn(&Trade) -> u32) -> usize {
+        let mut changed = 0;
+        for part in &mut self.all {
+            for i in 0..part.trades.len() {
+                let flags = of(&part.trades.get(i));
+                if part.trades.flags[i] != flags {
+                    part.trades.flags[i] = flags;
+                    part.changed = true;
+                    changed += 1;
+                }
+            }
+        }
+        changed
+    }
+
     /// The trade of an identity.
     pub fn get(&self, key: Key) -> Option<Trade> {
-        self.all.iter().find_map(|p| find(&p.trades, key).map(|at| p.trades.get(at)))
+        self.all.iter().find_map(|p| p.trades.find(key).map(|at| p.trades.get(at)))
     }
 
     /// Writes the parts that changed: an outgrown one is split, an emptied one deleted.

@@ -1,6 +1,7 @@
 //! `put_trades`: a packed session into the store, once however often it is sent.
 
 use super::parts::{self, Parts};
+use super::reported::Reports;
 use super::session::{Sealed, Summary, finish_state, rewrite, sealed};
 use super::{invalid, live, lock_session, require_read_committed};
 use crate::error::{OrRaise, raise_with};
@@ -8,7 +9,8 @@ use crate::fmgr::{Bytes, arg};
 use crate::spi::{self, Arg, Conn, Mode};
 use crate::{instrument, plans, time, v1};
 use market::block::{self, Header};
-use market::{Correction, Corrections, Session, Trade, Trades, money};
+use market::trade::earlier;
+use market::{Session, Trade, Trades, money};
 use pgrx::pg_sys::{self, Datum, FunctionCallInfo};
 use pgrx::prelude::*;
 use std::ops::Range;
@@ -179,19 +181,22 @@ fn store(
             );
             pg_sys::check_for_interrupts!();
         }
-        summary.write(c, instrument.id, &instrument.calendar, session, None);
+        summary.write(c, instrument.id, &instrument.calendar, session, None, None);
         return (total as i64, 0, 0);
     }
     ensure_partitions(c, session);
-    let (mut added, mut known, mut conflicts) = (0, 0, Vec::new());
+    let (mut added, mut known, mut conflicts, mut changed) = (0, 0, Vec::new(), None);
+    let mut reports = Reports::read(c, instrument.id, session, &corrections);
     for trades in &checked.trades {
+        reports.keep(c, &corrections, &all, trades, None);
         // a corrected identity is stored already, or was busted: either way it is known
-        let (news, settled) = split_corrected(trades, &corrections, &all);
+        let (news, settled) = reports.split(trades, &corrections, &all);
         let (news, twins) = split_live(news, &live, &all, &mut conflicts);
         known += twins;
         let done = all.merge(&news);
         added += done.added;
         known += done.known + settled;
+        changed = earlier(changed, done.first_known);
         conflicts.extend(done.conflicts);
         pg_sys::check_for_interrupts!();
     }
@@ -199,8 +204,9 @@ fn store(
     if let Some(before) = before.as_ref().filter(|before| before.dropped) {
         require_restored(&all, before, session);
     }
-    if added + corrected > 0 {
-        rewrite(c, instrument.id, &instrument.calendar, session, &mut all, before.as_ref());
+    if added > 0 || corrected.is_some() {
+        let changed = earlier(changed, corrected);
+        rewrite(c, instrument.id, &instrument.calendar, session, &mut all, before.as_ref(), changed);
     }
     dead_letters(c, instrument.id, "put_trades", &conflicts);
     (added as i64, known as i64, conflicts.len() as i64)
@@ -245,31 +251,13 @@ fn split_live(trades: Trades, live: &Trades, stored: &Parts, conflicts: &mut Vec
     let mut news = Trades::with_capacity(trades.len());
     let mut twins = 0;
     for t in trades.iter() {
-        match live::find(live, t.key()).map(|at| live.get(at)) {
+        match live.find(t.key()).map(|at| live.get(at)) {
             // a sealed trade outranks its row, here as for readers
             Some(_) if stored.get(t.key()).is_some() => news.push(t),
-            Some(row) if row == t => twins += 1,
+            Some(row) if row.same_report(&t) => twins += 1,
             Some(_) => conflicts.push(t),
             None => news.push(t),
         }
     }
     (news, twins)
-}
-
-/// The trades that corrections leave to merge, and how many they settle: a busted identity stays away, a corrected one
-/// that is stored stays as corrected.
-pub fn split_corrected(trades: &Trades, corrections: &Corrections, stored: &Parts) -> (Trades, usize) {
-    if corrections.is_empty() {
-        return (trades.clone(), 0);
-    }
-    let mut news = Trades::with_capacity(trades.len());
-    for t in trades.iter() {
-        match corrections.get(t.key()) {
-            Some(Correction::Bust) => {}
-            Some(_) if stored.get(t.key()).is_some() => {}
-            _ => news.push(t),
-        }
-    }
-    let settled = trades.len() - news.len();
-    (news, settled)
 }

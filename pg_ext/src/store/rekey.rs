@@ -16,7 +16,7 @@ use pgrx::pg_sys;
 use pgrx::prelude::*;
 use std::collections::{BTreeMap, BTreeSet};
 
-plans!(STORED, SUMMARIES, DROP_BLOCKS, DROP_MINUTES, DROP_BARS);
+plans!(STORED, SUMMARIES, DROP_BLOCKS, DROP_MINUTES, DROP_BARS, DROP_REVISIONS);
 
 /// One sealed session of an instrument that is built anew.
 pub struct Rekeyed {
@@ -228,6 +228,8 @@ fn write(c: &Conn, instrument: i32, new: &Calendar, date: TradeDate, mut arrived
         c.execute(Mode::Fresh, &DROP_MINUTES, sql, &key);
         let sql = c"DELETE FROM market.session_bars WHERE instrument_id = $1 AND trade_date = $2";
         c.execute(Mode::Fresh, &DROP_BARS, sql, &key);
+        let sql = c"DELETE FROM market.session_revisions WHERE instrument_id = $1 AND trade_date = $2";
+        c.execute(Mode::Fresh, &DROP_REVISIONS, sql, &key);
         return;
     };
     ensure_partitions(c, &session);
@@ -239,6 +241,6 @@ fn write(c: &Conn, instrument: i32, new: &Calendar, date: TradeDate, mut arrived
         let done = parts.merge(&arrived);
         dead_letters(c, instrument, "calendar_publish", &done.conflicts);
     }
-    rewrite(c, instrument, new, &session, &mut parts, before.as_ref());
+    rewrite(c, instrument, new, &session, &mut parts, before.as_ref(), Some(super::maintain::now()));
     pg_sys::check_for_interrupts!();
 }

@@ -2,14 +2,16 @@
 
 use super::live::Taken;
 use super::parts::Parts;
-use super::put::{DROPPED, dead_letters, ensure_partitions, refuse, split_corrected};
+use super::put::{DROPPED, dead_letters, ensure_partitions, refuse};
+use super::reported::Reports;
 use super::session::{finish_state, rewrite, sealed};
 use super::{correct, live, lock_session, require_read_committed};
 use crate::error::{OrRaise, raise_with};
 use crate::fmgr::{arg, arg_text, int8};
 use crate::spi::{self, Conn, Mode};
 use crate::{instrument, time, v1};
-use market::{Correction, Corrections, Op, Session, Trades};
+use market::trade::earlier;
+use market::{Correction, Corrections, Op, Session};
 use pgrx::pg_sys::{Datum, FunctionCallInfo};
 use pgrx::prelude::*;
 
@@ -57,13 +59,16 @@ pub fn seal_session(c: &Conn, instrument: &instrument::Instrument, session: &Ses
     if keep_marks(c, instrument.id, &taken, &corrections) {
         corrections = live::read_corrections(c, Mode::Fresh, instrument.id, session.from, session.till);
     }
-    let (mut news, _) = split_corrected(&taken.trades, &corrections, &parts);
-    news = with_marked(news, &taken, &corrections, &parts);
+    let mut reports = Reports::read(c, instrument.id, session, &corrections);
+    reports.keep(c, &corrections, &parts, &taken.trades, Some(&taken));
+    let (mut news, _) = reports.split(&taken.trades, &corrections, &parts);
+    reports.bring_back(&mut news, &corrections, &parts);
     ensure_partitions(c, session);
     let done = parts.merge(&news);
     let corrected = parts.correct(&corrections);
-    if done.added + corrected > 0 {
-        rewrite(c, instrument.id, &instrument.calendar, session, &mut parts, before.as_ref());
+    if done.added > 0 || corrected.is_some() {
+        let changed = earlier(done.first_known, corrected);
+        rewrite(c, instrument.id, &instrument.calendar, session, &mut parts, before.as_ref(), changed);
     } else if let Some(before) = &before {
         finish_state(c, instrument.id, &instrument.calendar, session, before);
     }
@@ -85,24 +90,16 @@ fn keep_marks(c: &Conn, instrument: i32, taken: &Taken, corrections: &Correction
         if corrections.get(mark.key()).is_some_and(|known| known.apply(mark) == correction.apply(mark)) {
             continue;
         }
-        correct::log(c, instrument, mark.key(), None, correction, Some("came as a row of live_trades"));
+        correct::log(
+            c,
+            instrument,
+            mark.key(),
+            None,
+            correction,
+            Some("came as a row of live_trades"),
+            Some(taken.marks.known[i]),
+        );
         any = true;
     }
     any
-}
-
-/// A correction that is a row shows its content though no trade is under it; sealed, it still does.
-fn with_marked(mut news: Trades, taken: &Taken, corrections: &Corrections, stored: &Parts) -> Trades {
-    let before = news.len();
-    for i in (0..taken.marks.len()).filter(|&i| taken.marks.ops[i] == Op::Correction) {
-        let mark = taken.marks.trades.get(i);
-        let missing = stored.get(mark.key()).is_none() && live::find(&taken.trades, mark.key()).is_none();
-        if missing && corrections.get(mark.key()) != Some(Correction::Bust) {
-            news.push(mark);
-        }
-    }
-    if news.len() > before {
-        news.sort_by_key();
-    }
-    news
 }

@@ -2,17 +2,17 @@
 
 use super::parts::Parts;
 use crate::error::OrRaise;
-use crate::fmgr::text;
+use crate::fmgr::{int8, text};
 use crate::spi::{Arg, Conn, Mode};
 use crate::{plans, time};
 use market::block::Core;
 use market::digest::Digest;
 use market::minute::{MinuteBar, MinuteFold, encode_minutes};
 use market::ohlc::{SegmentBar, SessionFold};
-use market::{Calendar, Segments, Session, Timeframe, Trades, money};
+use market::{Calendar, Nanos, Segments, Session, Timeframe, Trades, money};
 use pgrx::pg_sys;
 
-plans!(STATE, FINAL, STILL, GAP, NOTIFY, UPDATE_BARS, INSERT_BARS, DELETE_BARS, CLEAR, INSERT_SUMMARY);
+plans!(STATE, FINAL, STILL, GAP, NOTIFY, UPDATE_BARS, INSERT_BARS, DELETE_BARS, CLEAR, INSERT_SUMMARY, REVISION);
 
 /// What is known of a session that was sealed before.
 pub struct Sealed {
@@ -103,7 +103,26 @@ pub fn finish_state(c: &Conn, instrument: i32, calendar: &Calendar, session: &Se
     let sql = c"UPDATE market.session_bars SET state = 'final', reason = NULL, sealed_at = pg_catalog.now()
                 WHERE instrument_id = $1 AND trade_date = $2 AND state = 'provisional'";
     c.execute(Mode::Fresh, &FINAL, sql, &key);
+    revision(c, key, 0, calendar, before.digest, None);
     notify(c, key, "final", 0);
+}
+
+/// Writes down that a session became final, or was revised by changes that are known since an instant.
+fn revision(c: &Conn, key: [Arg; 2], number: i32, calendar: &Calendar, digest: i64, changed: Option<Nanos>) {
+    c.insert(
+        &REVISION,
+        c"INSERT INTO market.session_revisions (instrument_id, trade_date, revision, calendar_version, digest, known_from)
+          VALUES ($1, $2, $3, $4, $5, $6) ON CONFLICT DO NOTHING",
+        &[
+            key[0],
+            key[1],
+            Arg::int4(number),
+            Arg::int4(calendar.version() as i32),
+            Arg::int8(digest),
+            // beyond fixed point's range an instant is an infinity
+            Arg::timestamptz(changed.map_or(i64::MIN, time::micros_floor)),
+        ],
+    );
 }
 
 /// Builds what stands beside the blocks, page by page in order.
@@ -111,17 +130,20 @@ pub struct Summary<'s> {
     minutes: MinuteFold<'s>,
     digest: Digest,
     core: Core,
+    known: Option<(Nanos, Nanos)>,
 }
 
 impl<'s> Summary<'s> {
     /// For one session.
     pub fn new(session: &Session<'s>) -> Summary<'s> {
-        Summary { minutes: MinuteFold::new(session), digest: Digest::new(), core: Core::new() }
+        Summary { minutes: MinuteFold::new(session), digest: Digest::new(), core: Core::new(), known: None }
     }
 
     /// Adds the trades of a part.
     pub fn push(&mut self, trades: &Trades) {
         self.digest.update(trades);
+        let ends = self.known.into_iter().chain(trades.known_range());
+        self.known = ends.reduce(|a, b| (a.0.min(b.0), a.1.max(b.1)));
         for from in (0..trades.len()).step_by(market::block::PAGE) {
             self.core.set(trades, from..(from + market::block::PAGE).min(trades.len()));
             self.minutes.push(&self.core);
@@ -134,9 +156,20 @@ impl<'s> Summary<'s> {
         self.digest.finish() as i64
     }
 
-    /// Writes minute bars and summaries over what was there. `before` decides between final and revised.
-    pub fn write(self, c: &Conn, instrument: i32, calendar: &Calendar, session: &Session<'_>, before: Option<&Sealed>) {
+    /// Writes minute bars and summaries over what was there. `before` decides between final and revised; `changed` says since
+    /// when the first of the changes is known.
+    pub fn write(
+        self,
+        c: &Conn,
+        instrument: i32,
+        calendar: &Calendar,
+        session: &Session<'_>,
+        before: Option<&Sealed>,
+        changed: Option<Nanos>,
+    ) {
         let digest = self.digest();
+        let known = |at: Option<Nanos>| Arg::option(pg_sys::TIMESTAMPTZOID, at.map(|at| int8(time::micros(at))));
+        let known = [known(self.known.map(|k| k.0)), known(self.known.map(|k| k.1))];
         let minutes = self.minutes.finish();
         let key = [Arg::int4(instrument), Arg::date(time::pg_days(session.trade_date))];
         if minutes.is_empty() {
@@ -173,6 +206,8 @@ impl<'s> Summary<'s> {
             _ => "provisional",
         };
         if reason.is_none() {
+            let changed = (revision > 0).then(|| changed.unwrap_or_else(super::maintain::now));
+            self::revision(c, key, revision, calendar, digest, changed);
             notify(c, key, state, revision);
         }
         for SegmentBar { segment, opens_at, closes_at, bar } in market::ohlc::summaries(session, &minutes) {
@@ -183,8 +218,10 @@ impl<'s> Summary<'s> {
             c.insert(
                 &INSERT_SUMMARY,
                 c"INSERT INTO market.session_bars (instrument_id, trade_date, segment, opens_at, closes_at, open, high, low, close,
-                         volume, notional, trades, priced, state, revision, calendar_version, digest, mergeable, reason)
-                  VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10::text::pg_catalog.numeric, $11::text::pg_catalog.numeric, $12, $13, $14, $15, $16, $17, $18, $19)",
+                         volume, notional, trades, priced, state, revision, calendar_version, digest, mergeable, reason,
+                         first_known_at, last_known_at)
+                  VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10::text::pg_catalog.numeric, $11::text::pg_catalog.numeric, $12, $13, $14, $15, $16, $17, $18, $19,
+                          $20, $21)",
                 &[
                     key[0],
                     key[1],
@@ -205,6 +242,8 @@ impl<'s> Summary<'s> {
                     Arg::int8(digest),
                     Arg::new(pg_sys::BOOLOID, pg_sys::Datum::from(mergeable)),
                     reason.as_deref().map_or(Arg::null(pg_sys::TEXTOID), Arg::text),
+                    known[0],
+                    known[1],
                 ],
             );
         }
@@ -237,13 +276,14 @@ pub fn rewrite(
     session: &Session<'_>,
     parts: &mut Parts,
     before: Option<&Sealed>,
+    changed: Option<Nanos>,
 ) {
     parts.write(c, instrument, session.trade_date);
     let mut summary = Summary::new(session);
     for part in &parts.all {
         summary.push(&part.trades);
     }
-    summary.write(c, instrument, calendar, session, before);
+    summary.write(c, instrument, calendar, session, before, changed);
 }
 
 /// A fixed-point number as decimal text: exact, and without trailing zeros.

@@ -14,9 +14,11 @@ mod trades;
 pub use copy::{CopyRows, Fields};
 pub use filter::{Condition, conditions};
 pub use pushdown::AggregatesInPostgres;
-pub use read::{Blocks, Instrument, Minutes, Narrow, Overlay, Part, live_rows, sealed_states};
+pub use read::{
+    Blocks, Instrument, Minutes, Narrow, Overlay, Part, live_rows, read_reported, rows_as_of, sealed_states,
+};
 pub use table::PgTable;
-pub use trades::TradesTable;
+pub use trades::{Places, TradesTable};
 
 use crate::archive::Archive;
 use crate::credentials::{Login, World};

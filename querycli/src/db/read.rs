@@ -1,7 +1,7 @@
 //! Instruments, sealed blocks and live rows, as the extension's readers see them.
 
 use super::filter::{self, Condition};
-use super::{CopyRows, Db, date, literal, timestamptz};
+use super::{CopyRows, Db, Fields, date, literal, timestamptz};
 use crate::archive::{Columns, Manifest, Pages};
 use crate::error::Result;
 use bytes::Bytes;
@@ -9,7 +9,8 @@ use datafusion::common::ScalarValue;
 use datafusion::logical_expr::Operator;
 use market::block::{self, Header};
 use market::{
-    Calendar, Correction, Corrections, Key, LiveRows, NONE_I64, Nanos, Op, Trade, TradeDate, Trades, money, overlay,
+    AsOf, Calendar, Correction, Corrections, Key, LiveRows, NONE_I64, Nanos, Op, Reported, Trade, TradeDate, Trades,
+    money, overlay,
 };
 use std::collections::{BTreeSet, VecDeque};
 use std::ops::Range;
@@ -87,7 +88,12 @@ fn may_meet(condition: &Condition, instrument: &Instrument) -> bool {
     })
 }
 
-const COLUMNS: &str = "ts, ns, seq, sub, price, size, flags, cond, ts_recv, trade_id, op";
+const COLUMNS: &str = "ts, ns, seq, sub, price, size, flags, cond, ts_recv, trade_id, op, known_at";
+
+/// Rows of the first and the last microsecond are checked again, by the nanosecond.
+fn range(instrument: i32, from: Nanos, till: Nanos) -> String {
+    format!("instrument_id = {instrument} AND ts >= {} AND ts <= {}", timestamptz(from), timestamptz(till))
+}
 
 /// The live rows of an instrument with `from <= ts < till`, settled, with what `trade_corrections` says about rows that came
 /// after their bust.
@@ -98,22 +104,75 @@ pub async fn live_rows(db: &Arc<Db>, instrument: i32, from: Nanos, till: Nanos) 
     if !db.has_server() {
         return Ok(LiveRows::default());
     }
-    // Rows of the first and the last microsecond are checked again, by the nanosecond.
-    let range = format!("instrument_id = {instrument} AND ts >= {} AND ts <= {}", timestamptz(from), timestamptz(till));
-    let sql = format!("SELECT {COLUMNS} FROM market.live_trades WHERE {range}");
-    let mut rows = collect(db.copy(&sql).await?, from, till).await?;
+    let mut rows = raw_rows(db, instrument, from, till).await?;
+    rows.settle();
     if rows.ops.contains(&Op::Trade) {
-        let sql = format!(
-            "SELECT DISTINCT ON (ts, ns, seq, sub) ts, ns, seq, sub, action = 'bust', new_price, new_size, new_flags
-             FROM market.trade_corrections WHERE {range} ORDER BY ts, ns, seq, sub, id DESC"
-        );
-        corrections(db.copy(&sql).await?).await?.apply(&mut rows);
+        corrections(db, instrument, (from, till), Nanos::MAX).await?.apply(&mut rows);
     }
     Ok(rows)
 }
 
-async fn corrections(mut stream: CopyRows) -> Result<Corrections> {
-    let mut found = Corrections::default();
+/// The live rows of an instrument as they were known at an instant, and what else lies over sealed trades then.
+///
+/// # Errors
+/// As [`live_rows`].
+pub async fn rows_as_of(db: &Arc<Db>, instrument: i32, from: Nanos, till: Nanos, until: Nanos) -> Result<AsOf> {
+    let rows = raw_rows(db, instrument, from, till).await?;
+    let log = corrections(db, instrument, (from, till), until).await?;
+    let reported = match log.is_empty() {
+        true => Reported::default(),
+        false => read_reported(db, instrument, from, till).await?,
+    };
+    Ok(AsOf::new(rows, &log, &reported))
+}
+
+/// What was reported, with `from <= ts < till`, of identities that the venue busted or corrected.
+///
+/// # Errors
+/// As [`live_rows`].
+pub async fn read_reported(db: &Arc<Db>, instrument: i32, from: Nanos, till: Nanos) -> Result<Reported> {
+    let mut reported = Reported::default();
+    let sql = format!(
+            "SELECT ts, ns, seq, sub, price, size, flags, cond, ts_recv, trade_id, 't'::\"char\", known_at FROM market.reported_trades
+             WHERE {} ORDER BY ts, ns, seq, sub",
+            range(instrument, from, till)
+        );
+    let mut stream = db.copy(&sql).await?;
+    while let Some(f) = stream.next().await? {
+        let (trade, _, known) = row(&f)?;
+        if from <= trade.ts && trade.ts < till {
+            reported.push(trade, known);
+        }
+    }
+    Ok(reported)
+}
+
+async fn raw_rows(db: &Arc<Db>, instrument: i32, from: Nanos, till: Nanos) -> Result<LiveRows> {
+    let sql = format!("SELECT {COLUMNS} FROM market.live_trades WHERE {}", range(instrument, from, till));
+    let mut stream = db.copy(&sql).await?;
+    let mut rows = LiveRows::default();
+    while let Some(f) = stream.next().await? {
+        let (mut trade, op, came) = row(&f)?;
+        if trade.ts < from || trade.ts >= till {
+            continue;
+        }
+        // a trade that nobody received is received when its row came
+        if op == Op::Trade && trade.ts_recv == NONE_I64 {
+            trade.ts_recv = came;
+        }
+        rows.push_known(trade, op, if op == Op::Trade || came == NONE_I64 { trade.known() } else { came });
+    }
+    Ok(rows)
+}
+
+async fn corrections(db: &Arc<Db>, instrument: i32, (from, till): (Nanos, Nanos), until: Nanos) -> Result<Corrections> {
+    let sql = format!(
+        "SELECT ts, ns, seq, sub, action = 'bust', new_price, new_size, new_flags, known_at
+         FROM market.trade_corrections WHERE {} ORDER BY ts, ns, seq, sub, known_at, id",
+        range(instrument, from, till)
+    );
+    let mut stream = db.copy(&sql).await?;
+    let mut found = Corrections::until(until);
     while let Some(f) = stream.next().await? {
         let ts = f.some(f.micros(0))?.saturating_mul(1000).saturating_add(i64::from(f.some(f.i16(1))?));
         let key = Key { ts, seq: f.some(f.i64(2))?, sub: i32::from(f.some(f.i16(3))?) };
@@ -126,34 +185,27 @@ async fn corrections(mut stream: CopyRows) -> Result<Corrections> {
             },
             _ => Correction::Bust,
         };
-        found.push(key, correction);
+        found.push(key, correction, f.some(f.micros(8))?.saturating_mul(1000));
     }
     Ok(found)
 }
 
-async fn collect(mut stream: CopyRows, from: Nanos, till: Nanos) -> Result<LiveRows> {
-    let mut rows = LiveRows::default();
-    while let Some(f) = stream.next().await? {
-        let ts = f.some(f.micros(0))?.saturating_mul(1000).saturating_add(i64::from(f.some(f.i16(1))?));
-        if ts < from || ts >= till {
-            continue;
-        }
-        let trade = Trade {
-            ts,
-            seq: f.some(f.i64(2))?,
-            sub: i32::from(f.some(f.i16(3))?),
-            price: money::price_from_f64(f.some(f.f64(4))?)?,
-            size: money::size_from_f64(f.some(f.f64(5))?)?,
-            flags: f.some(f.i32(6))? as u32,
-            cond: f.some(f.i32(7))? as u32,
-            ts_recv: f.micros(8)?.map_or(NONE_I64, |micros| micros.saturating_mul(1000)),
-            trade_id: f.i64(9)?.unwrap_or(NONE_I64),
-        };
-        let op = f.bytes(10).and_then(|op| op.first()).copied().unwrap_or_default();
-        rows.push(trade, Op::from_u8(op)?);
-    }
-    rows.settle();
-    Ok(rows)
+/// A row of [`COLUMNS`]: its trade, what it does, when it came.
+fn row(f: &Fields) -> Result<(Trade, Op, Nanos)> {
+    let ts = f.some(f.micros(0))?.saturating_mul(1000).saturating_add(i64::from(f.some(f.i16(1))?));
+    let trade = Trade {
+        ts,
+        seq: f.some(f.i64(2))?,
+        sub: i32::from(f.some(f.i16(3))?),
+        price: money::price_from_f64(f.some(f.f64(4))?)?,
+        size: money::size_from_f64(f.some(f.f64(5))?)?,
+        flags: f.some(f.i32(6))? as u32,
+        cond: f.some(f.i32(7))? as u32,
+        ts_recv: f.micros(8)?.map_or(NONE_I64, |micros| micros.saturating_mul(1000)),
+        trade_id: f.i64(9)?.unwrap_or(NONE_I64),
+    };
+    let op = f.bytes(10).and_then(|op| op.first()).copied().unwrap_or_default();
+    Ok((trade, Op::from_u8(op)?, f.micros(11)?.map_or(NONE_I64, |micros| micros.saturating_mul(1000))))
 }
 
 /// What a query wants of an instrument's sealed parts beside their trade dates.
@@ -415,6 +467,7 @@ pub struct Overlay {
     rows: Arc<LiveRows>,
     next: usize,
     end: usize,
+    until: Nanos,
     page: Trades,
     merged: Trades,
 }
@@ -422,7 +475,13 @@ pub struct Overlay {
 impl Overlay {
     /// For the live rows `range`.
     pub fn new(rows: Arc<LiveRows>, range: Range<usize>) -> Overlay {
-        Overlay { rows, next: range.start, end: range.end, page: Trades::new(), merged: Trades::new() }
+        let (next, end) = (range.start, range.end);
+        Overlay { rows, next, end, until: Nanos::MAX, page: Trades::new(), merged: Trades::new() }
+    }
+
+    /// Leaves out sealed trades that became known later. Every page has to be merged then.
+    pub fn known(self, until: Option<Nanos>) -> Overlay {
+        Overlay { until: until.unwrap_or(Nanos::MAX), ..self }
     }
 
     /// Whether a live row falls on a page that ends with this key.
@@ -438,6 +497,9 @@ impl Overlay {
         self.page.clear();
         self.merged.clear();
         block::decode_page(bytes, header, page, &mut self.page)?;
+        if self.until != Nanos::MAX {
+            self.page.keep_known(self.until);
+        }
         let till = self.rows.after(header.pages[page].last).min(self.end);
         overlay(&self.page, &self.rows, self.next..till, &mut self.merged);
         self.next = till;

@@ -334,7 +334,7 @@ impl Reader {
         let narrow = Narrow { instants: (low, high), columns, ..Narrow::default() };
         let blocks = Blocks::open(&self.db, instrument.id, clamp(first), clamp(last), narrow).await?;
         let overlay = Overlay::new(Arc::clone(&rows), 0..rows.len());
-        let places = Places { calendar: instrument.calendar, session: None, filing: None };
+        let places = Places::new(instrument.calendar);
         Ok(Current { instrument, blocks, pages: None, keys: !rows.is_empty(), overlay, places, names: None })
     }
 }
@@ -473,14 +473,20 @@ fn flags(page: &Page<'_>, at: usize) -> u32 {
 }
 
 /// Finds trade date and segment of sorted trades; beyond the known range they are `OFF` of their projected trade date.
-struct Places {
+pub struct Places {
     calendar: &'static market::Calendar,
     session: Option<Session<'static>>,
     filing: Option<Filing>,
 }
 
 impl Places {
-    fn place(&mut self, ts: Nanos, flags: u32) -> (TradeDate, Segment) {
+    /// Of a calendar.
+    pub fn new(calendar: &'static market::Calendar) -> Places {
+        Places { calendar, session: None, filing: None }
+    }
+
+    /// Where a trade belongs.
+    pub fn place(&mut self, ts: Nanos, flags: u32) -> (TradeDate, Segment) {
         if let Some(session) = &self.session
             && session.from <= ts
             && ts < session.till
