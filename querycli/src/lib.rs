@@ -159,7 +159,7 @@ impl Session {
     ///
     /// # Errors
     /// A statement that cannot be planned.
-    pub async fn stream(&self, sql: &str) -> Result<Vec<datafusion::execution::SendableRecordBatchStream>> {
+    pub async fn stream(&self, sql: &str) -> Result<Vec<SendableRecordBatchStream>> {
         if let Some(db) = &self.market.db {
             db.begin().await?;
         }
