@@ -51,7 +51,8 @@ fn the_hours_of_an_era_are_those_of_its_notice() {
         ("CME_FX", "2010-03-15", "ON 17:00-1d 07:20, RTH 07:20 14:00, POST 14:00 16:00"),
         // CME, 2026-02-19: day and night from Friday 2026-05-29, whose evening and weekend are Monday's.
         ("CME_CRYPTO", "2026-05-29", "ON 17:00-1d 08:30, RTH 08:30 15:00, POST 15:00 16:00"),
-        ("CME_CRYPTO", "2026-06-01", "ON 16:02-3d 08:30, RTH 08:30 15:00, POST 15:00 16:00"),
+        // Elwood, 2026-07-02: maintenance each Saturday from 02:00 to 04:00.
+        ("CME_CRYPTO", "2026-06-01", "ON 16:02-3d 02:00-2d, ON 04:00-2d 08:30, RTH 08:30 15:00, POST 15:00 16:00"),
         ("CME_CRYPTO", "2026-06-02", "ON 16:00-1d 08:30, RTH 08:30 15:00, POST 15:00 16:00"),
     ] {
         let calendar = Calendar::builtin(id).unwrap();

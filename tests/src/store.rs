@@ -255,13 +255,15 @@ pub async fn verify(client: &Client, symbol: &str) -> Result<Vec<String>> {
     .await
 }
 
-/// All trades of a symbol as the view shows them, in order.
+/// All trades of a symbol as the view shows them, in order. A receipt that no source gave is when the row came, and left out:
+/// it differs between databases.
 ///
 /// # Errors
 /// What the server says.
 pub async fn view(client: &Client, symbol: &str) -> Result<Vec<String>> {
     let sql = format!(
-        "SELECT ts, ns, seq, sub, price, size, flags, cond, ts_recv, trade_id, trade_date, segment FROM market.trades
+        "SELECT ts, ns, seq, sub, price, size, flags, cond,
+                CASE WHEN ts_recv < ts + interval '1 day' THEN ts_recv END, trade_id, trade_date, segment FROM market.trades
          WHERE symbol = '{symbol}' ORDER BY ts, ns, seq, sub"
     );
     texts(client, &sql).await

@@ -145,7 +145,10 @@ async fn the_volume_of_spy_is_the_vendors_by_price_by_side_and_by_activity() -> 
         all += volume;
     }
     let count: i64 = flow.iter().map(|row| row.get::<_, i64>(3)).sum();
-    assert_eq!(one("SELECT sum(volume) FROM market.session_profile('SPY', DATE '2013-10-07')").await?, all);
+    assert_eq!(
+        one("SELECT sum(volume) FROM market.session_profile('SPY', DATE '2013-10-07', bin => 0.01)").await?,
+        all
+    );
     for (kind, threshold) in [("ticks", "1000"), ("volume", "100000"), ("notional", "1e8")] {
         let call = format!("market.activity_ohlc('SPY', '{kind}', {threshold}, DATE '2013-10-07', DATE '2013-10-07')");
         assert_eq!(one(&format!("SELECT sum(volume) FROM {call}")).await?, all);
@@ -162,7 +165,7 @@ async fn the_volume_of_spy_is_the_vendors_by_price_by_side_and_by_activity() -> 
     // The profile reaches from the day's low to its high where prices are set, and its areas hold what they must.
     let sql = "SELECT min(price) FILTER (WHERE tpo > 0), max(price) FILTER (WHERE tpo > 0), max(tpo)::int4,
                       sum(volume) FILTER (WHERE in_value_area), count(*) FILTER (WHERE is_poc), count(*) FILTER (WHERE is_tpo_poc)
-               FROM market.session_profile('SPY', DATE '2013-10-07')";
+               FROM market.session_profile('SPY', DATE '2013-10-07', bin => 0.01)";
     let row = client.query_one(sql, &[]).await?;
     let (high, low, _) = reach(&minutes, 570, 960);
     // The vendor's prices have four decimals, rows two.

@@ -150,6 +150,11 @@ const FILES: &[(&str, &str)] = &[
     ("dce", include_str!("../../products/dce.toml")),
     ("zce", include_str!("../../products/zce.toml")),
     ("cffex", include_str!("../../products/cffex.toml")),
+    ("sgx", include_str!("../../products/sgx.toml")),
+    ("asx24", include_str!("../../products/asx24.toml")),
+    ("krx", include_str!("../../products/krx.toml")),
+    ("b3", include_str!("../../products/b3.toml")),
+    ("euronext", include_str!("../../products/euronext.toml")),
 ];
 
 /// All products by root.

@@ -172,7 +172,8 @@ fn summary_text(b: &SegmentBar, digest: i64, mergeable: bool) -> String {
 
 /// An instant as a timestamptz can say it.
 fn whole_micros(ts: Nanos) -> String {
-    market::time::format_instant(ts - ts.rem_euclid(1000))
+    // what is left of the earliest microsecond that nanoseconds can hold is no whole one
+    market::time::format_instant(ts.saturating_sub(ts.rem_euclid(1000)))
 }
 
 /// What the trades of a session say.

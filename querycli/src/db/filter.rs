@@ -49,6 +49,21 @@ fn constant(expr: &Expr) -> Option<&ScalarValue> {
     }
 }
 
+/// One column and the constants it may equal: `column = 1 OR column = 2`.
+fn any_of(expr: &Expr) -> Option<(&str, Vec<ScalarValue>)> {
+    match expr {
+        Expr::BinaryExpr(BinaryExpr { left, op: Operator::Or, right }) => {
+            let ((one, mut values), (other, more)) = (any_of(left)?, any_of(right)?);
+            values.extend(more);
+            (one == other).then_some((one, values))
+        }
+        Expr::BinaryExpr(BinaryExpr { left, op: Operator::Eq, right }) => {
+            Some((column(left)?, vec![constant(right)?.clone()]))
+        }
+        _ => None,
+    }
+}
+
 fn collect(expr: &Expr, found: &mut Vec<Condition>) {
     let mut add = |column: &str, op: Operator, values: Vec<ScalarValue>| {
         found.push(Condition { column: column.to_owned(), op, values });
@@ -57,6 +72,12 @@ fn collect(expr: &Expr, found: &mut Vec<Condition>) {
         Expr::BinaryExpr(BinaryExpr { left, op: Operator::And, right }) => {
             collect(left, found);
             collect(right, found);
+        }
+        // DataFusion writes a short IN as equalities joined by OR
+        Expr::BinaryExpr(BinaryExpr { op: Operator::Or, .. }) => {
+            if let Some((column, values)) = any_of(expr) {
+                add(column, Operator::Eq, values);
+            }
         }
         Expr::BinaryExpr(BinaryExpr { left, op, right }) => {
             use Operator::{Eq, Gt, GtEq, Lt, LtEq};
