@@ -37,11 +37,15 @@ fn expiries_are_those_the_exchanges_published() {
     let mut checked = 0;
     for row in rows(include_str!("data/expiries.csv")) {
         let (root, contract, expected) = (row[0], row[1], row[2]);
-        if product(root).is_none() {
-            continue;
-        }
+        let Some(product) = product(root) else { continue };
         let (year, month) = contract.split_once('-').unwrap();
         let found = expiry(root, year.parse().unwrap(), month.parse().unwrap());
+        let (begins, _) = Calendar::builtin(&product.calendar).unwrap().known();
+        if TradeDate::parse(expected).unwrap() < begins {
+            // Korea's derivatives calendar begins with the night session of June 2025.
+            assert!(found.is_err(), "{root} {contract}: a guess before {begins}");
+            continue;
+        }
         checked += 1;
         if !matches!(&found, Ok(Some(date)) if date.to_string() == expected) {
             wrong.push(format!("{root} {contract}: {expected}, we say {found:?}"));
