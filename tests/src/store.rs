@@ -255,17 +255,17 @@ pub async fn verify(client: &Client, symbol: &str) -> Result<Vec<String>> {
     .await
 }
 
-/// All trades of a symbol as the view shows them, in order. A receipt that no source gave is when the row came, and left out:
-/// it differs between databases.
+/// The columns of a trade, for the view and trades_between alike. A receipt that no source gave is when the row came, and left
+/// out: it differs between databases.
+pub const TRADE_COLUMNS: &str = "ts, ns, seq, sub, price, size, flags, cond,
+    CASE WHEN ts_recv < ts + interval '1 day' THEN ts_recv END, trade_id, trade_date, segment";
+
+/// All trades of a symbol as the view shows them, in order.
 ///
 /// # Errors
 /// What the server says.
 pub async fn view(client: &Client, symbol: &str) -> Result<Vec<String>> {
-    let sql = format!(
-        "SELECT ts, ns, seq, sub, price, size, flags, cond,
-                CASE WHEN ts_recv < ts + interval '1 day' THEN ts_recv END, trade_id, trade_date, segment FROM market.trades
-         WHERE symbol = '{symbol}' ORDER BY ts, ns, seq, sub"
-    );
+    let sql = format!("SELECT {TRADE_COLUMNS} FROM market.trades WHERE symbol = '{symbol}' ORDER BY ts, ns, seq, sub");
     texts(client, &sql).await
 }
 
