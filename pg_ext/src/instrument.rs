@@ -9,7 +9,7 @@ use market::{Calendar, Error, Roll, Symbol, TradeDate};
 use pgrx::pg_sys::{self, Datum, FunctionCallInfo, Oid};
 use pgrx::prelude::*;
 use std::cell::{Cell, RefCell};
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::rc::Rc;
 
 /// What the tables say of an instrument.
@@ -39,20 +39,41 @@ pub struct Instrument {
     pub calendar: Calendar,
 }
 
+/// Who looks: row-level security may show another role other instruments, and one role others in its next statement, where a
+/// policy goes by a setting.
+#[derive(Clone, Copy, PartialEq)]
+struct Viewer {
+    role: Oid,
+    /// When the statement began that was last looked at.
+    statement: i64,
+    /// Whether a policy holds for the role.
+    restricted: bool,
+}
+
 struct Cache {
     relations: Vec<Oid>,
-    // whose rows these are: row-level security may show another role others
-    role: Oid,
+    viewer: Viewer,
     by_symbol: HashMap<String, Row>,
     by_id: HashMap<i32, Row>,
+    /// Ids that the viewer sees no row of.
+    hidden: HashSet<i32>,
+}
+
+impl Cache {
+    fn clear(&mut self) {
+        self.by_symbol.clear();
+        self.by_id.clear();
+        self.hidden.clear();
+    }
 }
 
 thread_local! {
     static CACHE: RefCell<Cache> = RefCell::new(Cache {
         relations: Vec::new(),
-        role: pg_sys::InvalidOid,
+        viewer: Viewer { role: pg_sys::InvalidOid, statement: 0, restricted: false },
         by_symbol: HashMap::new(),
         by_id: HashMap::new(),
+        hidden: HashSet::new(),
     });
     // bumped by every invalidation, so that a fill that raced one is not kept
     static GENERATION: Cell<u64> = const { Cell::new(0) };
@@ -67,8 +88,7 @@ unsafe extern "C-unwind" fn forget(_argument: Datum, relation: Oid) {
         if let Ok(mut c) = c.try_borrow_mut()
             && (relation == pg_sys::InvalidOid || c.relations.contains(&relation))
         {
-            c.by_symbol.clear();
-            c.by_id.clear();
+            c.clear();
         }
     });
     GENERATION.set(GENERATION.get() + 1);
@@ -128,20 +148,42 @@ fn fetch(cell: &'static spi::PlanCell, sql: &'static std::ffi::CStr, args: &[Arg
     Some(instrument)
 }
 
-/// What the cache knows for the current role.
-fn cached(pick: impl FnOnce(&Cache) -> Option<&Row>) -> Option<Row> {
+/// Who looks now; what the cache knows of another is forgotten.
+fn viewer() -> Viewer {
     register();
-    // SAFETY: reads a global.
-    let role = unsafe { pg_sys::GetUserId() };
+    // SAFETY: reads globals.
+    let (role, statement) = unsafe { (pg_sys::GetUserId(), pg_sys::GetCurrentStatementStartTimestamp()) };
+    let before = CACHE.with(|c| c.borrow().viewer);
+    if before.role == role && before.statement == statement {
+        return before;
+    }
+    // SAFETY: names of ours; 0 stands for the current role, and nothing is raised where a policy holds.
+    let restricted = unsafe {
+        let schema = pg_sys::get_namespace_oid(c"market".as_ptr(), false);
+        let table = pg_sys::get_relname_relid(c"instruments".as_ptr(), schema);
+        pg_sys::check_enable_rls(table, pg_sys::InvalidOid, true)
+            == pg_sys::CheckEnableRlsResult::RLS_ENABLED as std::ffi::c_int
+    };
+    let now = Viewer { role, statement, restricted };
     CACHE.with(|c| {
         let mut c = c.borrow_mut();
-        if c.role != role {
-            c.role = role;
-            c.by_symbol.clear();
-            c.by_id.clear();
+        if before.role != role || before.restricted || restricted {
+            c.clear();
         }
-        pick(&c).cloned()
-    })
+        c.viewer = now;
+    });
+    now
+}
+
+/// What the cache knows for who looks now.
+fn cached(pick: impl FnOnce(&Cache) -> Option<&Row>) -> Option<Row> {
+    viewer();
+    CACHE.with(|c| pick(&c.borrow()).cloned())
+}
+
+/// Whether row-level security may hide instruments from the current role.
+pub fn some_are_hidden() -> bool {
+    viewer().restricted
 }
 
 fn exact(symbol: &str) -> Option<Row> {
@@ -160,15 +202,31 @@ fn exact(symbol: &str) -> Option<Row> {
     })
 }
 
-/// The instrument of an id; raises 42704 if there is none.
-pub fn by_id(id: i32) -> Instrument {
+fn row_of(id: i32) -> Option<Row> {
     if let Some(known) = cached(|c| c.by_id.get(&id)) {
-        return known.seen();
+        return Some(known);
     }
+    if CACHE.with(|c| c.borrow().hidden.contains(&id)) {
+        return None;
+    }
+    let generation = GENERATION.get();
     let found = under_catalog_snapshot(|| {
         fetch(&BY_ID, c"SELECT id, symbol, calendar FROM market.instruments WHERE id = $1", &[Arg::int4(id)])
     });
-    found.map(Row::seen).unwrap_or_else(|| {
+    if found.is_none() && GENERATION.get() == generation {
+        CACHE.with(|c| c.borrow_mut().hidden.insert(id));
+    }
+    found
+}
+
+/// The instrument of an id, if there is one that the current role may see.
+pub fn find(id: i32) -> Option<Instrument> {
+    row_of(id).map(Row::seen)
+}
+
+/// The instrument of an id; raises 42704 if there is none.
+pub fn by_id(id: i32) -> Instrument {
+    find(id).unwrap_or_else(|| {
         raise_with(
             PgSqlErrorCode::ERRCODE_UNDEFINED_OBJECT,
             &format!("unknown instrument id {id}"),
@@ -338,7 +396,22 @@ pub fn today() -> TradeDate {
     TradeDate((now.div_euclid(market::time::DAY)) as i32)
 }
 
-v1!(instrument_id => pg_finfo_instrument_id, callers_instrument => pg_finfo_callers_instrument);
+v1!(
+    instrument_id => pg_finfo_instrument_id,
+    callers_instrument => pg_finfo_callers_instrument,
+    may_see => pg_finfo_may_see,
+);
+
+/// `may_see(instrument int4) -> boolean`: whether the policies of `instruments`, if there are any, show it to the current role
+///
+/// # Safety
+/// Called by PostgreSQL; STRICT.
+#[unsafe(no_mangle)]
+#[pg_guard]
+pub unsafe extern "C-unwind" fn may_see(fc: FunctionCallInfo) -> Datum {
+    // not what is there decides where nothing is hidden: bars of an instrument that is gone stay readable
+    Datum::from(!some_are_hidden() || row_of(crate::fmgr::arg(fc, 0).value() as i32).is_some())
+}
 
 /// `instrument_id(symbol text, at date) -> int4`
 ///

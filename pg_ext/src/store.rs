@@ -10,17 +10,20 @@ mod put;
 mod rebuild;
 mod rekey;
 mod reported;
+mod ring;
 mod seal;
 mod session;
 
-pub use live::{any_live, read_as_of, read_corrections, read_live, read_live_of, read_reported};
+pub use live::{any_live, live_instruments, read_as_of, read_corrections, read_live, read_live_of, read_reported};
 pub use rekey::Rekeying;
+pub use ring::Span;
 pub use session::{decimal, mergeable};
 
 use crate::error::raise_with;
 use market::TradeDate;
 use pgrx::pg_sys;
 use pgrx::prelude::*;
+use std::ffi::CStr;
 
 /// A class of our own, so that a session's lock never meets an advisory lock of the user's.
 const LOCK_CLASS: u16 = 0xBE;
@@ -86,6 +89,44 @@ pub fn require_read_committed(what: &str) {
             &format!("{what} needs a READ COMMITTED transaction"),
             "run it outside the REPEATABLE READ or SERIALIZABLE transaction",
         )
+    }
+}
+
+/// Raises 25006 in a READ ONLY transaction and on a standby: what writes below the executor must ask itself.
+pub fn require_writable(command: &CStr) {
+    // SAFETY: raises or returns; the name is copied.
+    unsafe {
+        pg_sys::PreventCommandIfReadOnly(command.as_ptr());
+        pg_sys::PreventCommandDuringRecovery(command.as_ptr());
+    }
+}
+
+/// Runs `f` with the rights of the store's owner: for tables that nobody else may read, because rows of instruments that a policy
+/// hides lie between the others. The caller's right to the instrument is checked before, and what runs is our own SQL.
+pub fn as_owner<R>(f: impl FnOnce() -> R) -> R {
+    let owner = owner();
+    // SAFETY: as for any change of the user inside a statement: what runs meanwhile cannot change it again, and an error's abort
+    // undoes it.
+    unsafe {
+        let (mut caller, mut context) = (pg_sys::InvalidOid, 0);
+        pg_sys::GetUserIdAndSecContext(&mut caller, &mut context);
+        pg_sys::SetUserIdAndSecContext(owner, context | pg_sys::SECURITY_LOCAL_USERID_CHANGE as i32);
+        let result = f();
+        pg_sys::SetUserIdAndSecContext(caller, context);
+        result
+    }
+}
+
+/// Who owns the store: the owner of `market.instruments`.
+fn owner() -> pg_sys::Oid {
+    // SAFETY: the relation is opened and closed; its lock goes with the transaction's others.
+    unsafe {
+        let schema = pg_sys::get_namespace_oid(c"market".as_ptr(), false);
+        let oid = pg_sys::get_relname_relid(c"instruments".as_ptr(), schema);
+        let relation = pg_sys::relation_open(oid, pg_sys::AccessShareLock as i32);
+        let owner = (*(*relation).rd_rel).relowner;
+        pg_sys::relation_close(relation, pg_sys::NoLock as i32);
+        owner
     }
 }
 

@@ -111,5 +111,5 @@ SELECT pg_catalog.pg_extension_config_dump('market.archived_sessions', '');
 GRANT SELECT ON market.session_stats TO market_reader;
 GRANT INSERT ON market.session_stats TO market_writer;
 GRANT SELECT, INSERT, UPDATE, DELETE ON market.policies, market.jobs TO market_admin;
-GRANT SELECT ON market.policies, market.jobs, market.job_runs, market.unsealed_sessions, market.archived_sessions TO market_reader;
+GRANT SELECT ON market.policies, market.jobs, market.unsealed_sessions, market.archived_sessions TO market_reader;
 GRANT INSERT, UPDATE, DELETE ON market.archived_sessions TO market_writer;

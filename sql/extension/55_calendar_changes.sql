@@ -19,15 +19,12 @@ COMMENT ON FUNCTION market.calendar_diff(text, text) IS 'Sessions that differ be
 
 CREATE FUNCTION market.calendar_preview(calendar text)
 RETURNS TABLE (symbol text, trade_date date, change text, trades int8, leaving int8, arriving int8)
-LANGUAGE c STABLE STRICT PARALLEL SAFE ROWS 100 COST 100000 AS 'MODULE_PATHNAME', 'calendar_preview'
-SET row_security = off;
+LANGUAGE c STABLE STRICT PARALLEL SAFE ROWS 100 COST 100000 AS 'MODULE_PATHNAME', 'calendar_preview';
 COMMENT ON FUNCTION market.calendar_preview(text) IS 'The sealed sessions that market.calendar_publish() would build anew: how many trades each has, how many of them would go to other sessions, how many would come. Changes nothing.';
 
 CREATE FUNCTION market.calendar_publish(calendar text, note text DEFAULT NULL,
   OUT version int4, OUT sessions_changed int4, OUT sessions_rebuilt int8, OUT trades_moved int8)
-LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'calendar_publish'
--- a policy that hid trades would leave them under dates that are no more
-SET row_security = off;
+LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'calendar_publish';
 COMMENT ON FUNCTION market.calendar_publish(text, text) IS 'Puts the draft of a calendar in force, with its exceptions: in one transaction the trades of changed sessions get their new trade dates, and exactly those sessions are built anew. Writers of the calendar''s instruments wait. READ COMMITTED only.';
 
 CREATE FUNCTION market.callers_instrument(symbol text, at date) RETURNS int4

@@ -198,6 +198,10 @@ BEGIN
       WHERE h.inhparent = 'market.live_trades'::regclass AND pg_relation_size(c.oid) > 0
         AND c.relname <> format('live_trades_%s', market.current_slot()) AND market.all_dead(c.oid);
   WHEN 'partitions' THEN
+    -- after a restore of data alone
+    IF EXISTS (SELECT FROM market.instruments) THEN
+      PERFORM market.secure_tables();
+    END IF;
     RETURN QUERY
       SELECT NULL::int4, m::date, NULL::text FROM market.partition_plan() AS p, LATERAL (SELECT p.from_date AS m) AS x
       WHERE p.action = 'make' GROUP BY m;

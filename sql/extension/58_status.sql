@@ -72,7 +72,8 @@ END
 $$;
 COMMENT ON FUNCTION market.worker_status() IS 'Whether the background worker maintains this database, or why not.';
 
-CREATE VIEW market.job_status WITH (security_invoker) AS
+-- as its owner: market.job_runs names instruments that a policy may hide, and so do its errors
+CREATE VIEW market.job_status AS
 SELECT j.place, j.job, j.what, coalesce(k.enabled, true) AS enabled, coalesce(k.every, j.every) AS every,
   r.started_at AS last_started_at, r.finished_at - r.started_at AS last_duration,
   CASE
@@ -81,7 +82,9 @@ SELECT j.place, j.job, j.what, coalesce(k.enabled, true) AS enabled, coalesce(k.
     WHEN EXISTS (SELECT FROM pg_catalog.pg_stat_activity AS a WHERE a.pid = r.pid) THEN 'running'
     ELSE 'interrupted'
   END AS last_outcome,
-  r.detail AS last_detail, e.error AS last_error, e.started_at AS last_error_at, k.next_run_at, market.worker_status() AS worker
+  r.detail AS last_detail,
+  CASE WHEN pg_catalog.row_security_active('market.instruments') AND e.error IS NOT NULL
+    THEN 'hidden: it may name instruments that you may not see' ELSE e.error END AS last_error, e.started_at AS last_error_at, k.next_run_at, market.worker_status() AS worker
 FROM market.maintenance_jobs() AS j
 LEFT JOIN market.jobs AS k ON k.name = j.job
 LEFT JOIN LATERAL (SELECT x.* FROM market.job_runs AS x WHERE x.job = j.job ORDER BY x.started_at DESC, x.id DESC LIMIT 1) AS r ON true

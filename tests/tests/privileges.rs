@@ -60,6 +60,8 @@ async fn readers_read_everything_and_write_nothing() -> Result<()> {
         "DELETE FROM market.trade_blocks",
         "UPDATE market.session_bars SET open = 1",
         "TRUNCATE market.live_trades",
+        "SELECT FROM market.live_trades",
+        "SELECT FROM market.job_runs",
         "SELECT market.seal('SPY', '2025-11-28')",
         "SELECT market.put_trades(1, '')",
         "SELECT market.bust_trade('SPY', '2025-11-26 15:00+00', 1)",
@@ -116,6 +118,8 @@ async fn writers_write_without_being_superuser() -> Result<()> {
     assert_eq!(texts(&writer, BARS).await?, texts(&owner, BARS).await?);
     for sql in [
         "TRUNCATE market.live_trades",
+        "SELECT FROM market.live_trades",
+        "SELECT FROM market.audit_log",
         "DELETE FROM market.trade_corrections",
         "DROP TABLE market.trade_blocks",
         "UPDATE market.instruments SET calendar = '24/7'",

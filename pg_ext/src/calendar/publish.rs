@@ -10,7 +10,7 @@ use crate::error::raise_with;
 use crate::fmgr::{Rows, arg_is_null, arg_option, arg_text, int8, null, record, text, varlena};
 use crate::spi::{self, Arg, Conn, Mode};
 use crate::store::{Rekeying, Sharing, invalid, lock_calendar, require_read_committed};
-use crate::{plans, time, v1};
+use crate::{instrument, plans, time, v1};
 use market::{Calendar, Change, TradeDate};
 use pgrx::pg_sys::{self, Datum, FunctionCallInfo};
 use pgrx::prelude::*;
@@ -70,6 +70,7 @@ fn instruments(c: &Conn, mode: Mode, changes: &Changes) -> Vec<(i32, String)> {
 pub unsafe extern "C-unwind" fn calendar_preview(fc: FunctionCallInfo) -> Datum {
     let name = arg_text(fc, 0);
     let mut found = Vec::new();
+    require_all_instruments("calendar_preview");
     spi::connect(|c| {
         let id = draft::id_of(c, &name);
         let changes = changes(c, Mode::SameSnapshot, &id);
@@ -107,6 +108,7 @@ pub unsafe extern "C-unwind" fn calendar_publish(fc: FunctionCallInfo) -> Datum 
     }
     let name = arg_text(fc, 0);
     let note = arg_option(fc, 1);
+    require_all_instruments("calendar_publish");
     let (version, changed, rebuilt, moved) = spi::connect(|c| {
         let id = draft::id_of(c, &name);
         lock_calendar(&id, Sharing::Exclusive);
@@ -125,6 +127,17 @@ pub unsafe extern "C-unwind" fn calendar_publish(fc: FunctionCallInfo) -> Datum 
         (changes.draft.version, changes.by_date.len() as i32, rebuilt, moved)
     });
     record(fc, &mut [Datum::from(version), Datum::from(changed), int8(rebuilt), int8(moved)])
+}
+
+/// Raises 42501 where row-level security may hide instruments: their trades would stay under dates that are no more.
+fn require_all_instruments(what: &str) {
+    if instrument::some_are_hidden() {
+        raise_with(
+            PgSqlErrorCode::ERRCODE_INSUFFICIENT_PRIVILEGE,
+            &format!("{what} needs to see every instrument of the calendar, and row-level security may hide some"),
+            "ask a role that no policy of market.instruments holds for: their owner, or one with BYPASSRLS",
+        )
+    }
 }
 
 fn put_in_force(c: &Conn, id: &str, draft: &Draft, note: Option<Datum>) {

@@ -13,7 +13,7 @@ use market::{Correction, Key, NONE_I64, Nanos, Op, Trade, TradeDate, money};
 use pgrx::pg_sys::{self, Datum, FunctionCallInfo};
 use pgrx::prelude::*;
 
-plans!(LOG, MARK, UNMARK);
+plans!(LOG, MARK);
 v1!(
     bust_trade => pg_finfo_bust_trade,
     correct_trade => pg_finfo_correct_trade,
@@ -314,8 +314,8 @@ pub fn log(
 fn mark(c: &Conn, instrument: i32, key: Key, found: Option<(Trade, Correction, Nanos)>) {
     let [ts, ns, seq, sub] = key_args(key);
     let id = Arg::int4(instrument);
-    let same = c"DELETE FROM market.live_trades WHERE instrument_id = $1 AND ts = $2 AND ns = $3 AND seq = $4 AND sub = $5 AND op <> 't'";
-    c.execute(Mode::Fresh, &UNMARK, same, &[id, ts, ns, seq, sub]);
+    let (micros, nanos) = time::micros_and_ns(key.ts);
+    super::ring::unmark(c, instrument, micros, nanos, key.seq, key.sub as i16);
     let Some((reported, correction, known)) = found else { return };
     let now = correction.apply(reported);
     let t = now.unwrap_or(reported);

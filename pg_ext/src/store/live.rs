@@ -1,113 +1,73 @@
 //! Live rows and corrections of one instrument, as the domain sees them.
 
+use super::as_owner;
+use super::ring::{self, Row, Span};
 use crate::error::OrRaise;
 use crate::fmgr::{float8, float8_of, int8};
 use crate::spi::{Arg, Conn, Mode, PlanCell};
 use crate::{plans, time};
 use market::{AsOf, Correction, Corrections, Key, LiveRows, NONE_I64, Nanos, Op, Reported, Trade, Trades, money};
-use pgrx::pg_sys::{self, Datum, Oid};
-use std::cell::{Cell, RefCell};
-use std::collections::HashMap;
-use std::ffi::CStr;
+use pgrx::pg_sys::{self, Datum};
+use std::cell::Cell;
+use std::collections::{HashMap, HashSet};
 use std::thread::LocalKey;
 
-plans!(LIVE, LIVE_OF, TAKE, CORRECTIONS, REPORTED, KEEP, SLOTS_OF);
+plans!(LIVE, LIVE_OF, TAKE, CORRECTIONS, REPORTED, KEEP);
 
-/// Adds a row of all columns as they lie in the table: a scan that selects them in this order copies none. A trade that nobody
-/// received is received when its row came.
+/// Adds a row as a query gives it.
 ///
 /// ts, seq, price, size, instrument_id, ns, sub, flags, cond, ts_recv, trade_id, op, slot, known_at
 fn push_row(rows: &mut LiveRows, v: &[Datum], nulls: &[bool]) {
-    let ts = time::nanos(v[0].value() as i64).saturating_add(i64::from(v[5].value() as i16));
-    let mut trade = Trade {
-        ts,
+    let optional = |i: usize| (!nulls[i]).then(|| v[i].value() as i64);
+    let row = Row {
+        micros: v[0].value() as i64,
         seq: v[1].value() as i64,
-        sub: i32::from(v[6].value() as i16),
-        price: money::price_from_f64(float8_of(v[2])).or_raise(),
-        size: money::size_from_f64(float8_of(v[3])).or_raise(),
+        price: float8_of(v[2]),
+        size: float8_of(v[3]),
+        instrument: v[4].value() as i32,
+        ns: v[5].value() as i16,
+        sub: v[6].value() as i16,
         flags: v[7].value() as u32,
         cond: v[8].value() as u32,
-        ts_recv: if nulls[9] { NONE_I64 } else { time::nanos(v[9].value() as i64) },
-        trade_id: if nulls[10] { NONE_I64 } else { v[10].value() as i64 },
+        ts_recv: optional(9),
+        trade_id: optional(10),
+        op: v[11].value() as u8,
+        slot: v[12].value() as i16,
+        known_at: optional(13),
+        ..Row::default()
     };
-    let op = Op::from_u8(v[11].value() as u8).or_raise();
-    let came = if nulls[13] { NONE_I64 } else { time::nanos(v[13].value() as i64) };
-    if op == Op::Trade && trade.ts_recv == NONE_I64 {
-        trade.ts_recv = came;
-    }
-    rows.push_known(trade, op, if op == Op::Trade || came == NONE_I64 { trade.known() } else { came });
+    push(rows, &row);
 }
 
-/// The microseconds that select the instants `[from, till)`: rows of the first and the last microsecond are checked again.
-fn micros_range(from: Nanos, till: Nanos) -> [Arg; 2] {
-    [Arg::timestamptz(time::micros_floor(from)), Arg::timestamptz(time::micros_floor(till))]
+#[inline]
+fn push(rows: &mut LiveRows, row: &Row) {
+    let (trade, op, known) = row.read();
+    rows.push_known(trade, op, known);
 }
 
-fn fetch(
-    c: &Conn,
-    mode: Mode,
-    cell: &'static PlanCell,
-    sql: &CStr,
-    instrument: i32,
-    (from, till): (Nanos, Nanos),
-    pages: u64,
-) -> LiveRows {
-    let mut rows = LiveRows::default();
-    // growing step by step would copy what is there again and again
-    rows.reserve(usize::try_from(pages.saturating_mul(ROWS_A_PAGE)).unwrap_or(MOST_RESERVED).min(MOST_RESERVED));
-    let [a, z] = micros_range(from, till);
-    let args = [Arg::int4(instrument), a, z];
-    let mut each = |v: &[Datum], nulls: &[bool]| push_row(&mut rows, v, nulls);
-    c.run_planned_once(mode, cell, sql, &args, &mut each);
-    rows.within(from, till)
+fn span_args(span: Span) -> [Arg; 2] {
+    [Arg::timestamptz(span.first), Arg::timestamptz(span.last)]
 }
 
 thread_local! {
-    static SLOTS: RefCell<Vec<Oid>> = const { RefCell::new(Vec::new()) };
     // how many pages the slots had when LIVE, LIVE_OF and TAKE were planned
     static PLANNED_FOR: Cell<u64> = const { Cell::new(0) };
     static PLANNED_FOR_MANY: Cell<u64> = const { Cell::new(0) };
     static PLANNED_FOR_TAKING: Cell<u64> = const { Cell::new(0) };
 }
 
-/// A page holds about so many rows.
-const ROWS_A_PAGE: u64 = 80;
 /// Memory is reserved for at most so many rows; what is not used is never touched.
 const MOST_RESERVED: usize = 65_536;
 
-/// Pages in all slots of the ring. An empty ring needs no query, and planning one over its 24 slots takes a millisecond.
-fn live_pages(c: &Conn) -> u64 {
-    let known = SLOTS.with_borrow(|slots| pages_of(slots));
-    known.unwrap_or_else(|| {
-        let mut slots = Vec::new();
-        c.run(
-            Mode::SameSnapshot,
-            &SLOTS_OF,
-            c"SELECT inhrelid FROM pg_catalog.pg_inherits WHERE inhparent = 'market.live_trades'::pg_catalog.regclass",
-            &[],
-            &mut |v, _| slots.push(Oid::from(v[0].value() as u32)),
-        );
-        let pages = pages_of(&slots).unwrap_or(u64::MAX);
-        SLOTS.set(slots);
-        pages
-    })
-}
+/// A ring of more pages is asked by a query, which knows by the BRIN index which of them to leave out.
+const MOST_PAGES: u64 = 4096;
 
-/// `None` if the slots are not known or one is gone: the extension was made anew.
-fn pages_of(slots: &[Oid]) -> Option<u64> {
-    let mut pages = 0;
-    for slot in slots {
-        // SAFETY: a relation that could be opened is closed again; the lock goes with the transaction's others.
-        unsafe {
-            let relation = pg_sys::try_relation_open(*slot, pg_sys::AccessShareLock as i32);
-            if relation.is_null() {
-                return None;
-            }
-            pages += u64::from(pg_sys::RelationGetNumberOfBlocksInFork(relation, pg_sys::ForkNumber::MAIN_FORKNUM));
-            pg_sys::relation_close(relation, pg_sys::AccessShareLock as i32);
-        }
-    }
-    (!slots.is_empty()).then_some(pages)
+/// Growing step by step would copy what is there again and again.
+fn with_room(pages: u64) -> LiveRows {
+    let mut rows = LiveRows::default();
+    let room = usize::try_from(pages).unwrap_or(MOST_RESERVED).saturating_mul(ring::ROWS_A_PAGE).min(MOST_RESERVED);
+    rows.reserve(room);
+    rows
 }
 
 /// Makes the next query plan anew if the ring has grown or shrunk much: a plan made for a small one scans a large one from
@@ -122,14 +82,25 @@ fn plan_for(c: &Conn, pages: u64, cell: &'static PlanCell, planned: &'static Loc
 
 /// The live rows of an instrument with `from <= ts < till` as they lie in the table.
 pub fn read_rows(c: &Conn, mode: Mode, instrument: i32, from: Nanos, till: Nanos) -> LiveRows {
-    let pages = live_pages(c);
+    let pages = ring::pages(c);
     if may_skip(pages) {
         return LiveRows::default();
     }
-    plan_for(c, pages, &LIVE, &PLANNED_FOR);
+    let mut rows = with_room(pages);
+    let span = Span::of(from, till);
+    if pages <= MOST_PAGES {
+        ring::read(c, mode, span, |id| id == instrument, |row| push(&mut rows, row));
+        return rows.within(from, till);
+    }
     let sql = c"SELECT ts, seq, price, size, instrument_id, ns, sub, flags, cond, ts_recv, trade_id, op, slot, known_at
                 FROM market.live_trades WHERE instrument_id = $1 AND ts >= $2 AND ts <= $3";
-    fetch(c, mode, &LIVE, sql, instrument, (from, till), pages)
+    let [a, z] = span_args(span);
+    as_owner(|| {
+        plan_for(c, pages, &LIVE, &PLANNED_FOR);
+        let mut each = |v: &[Datum], nulls: &[bool]| push_row(&mut rows, v, nulls);
+        c.run_planned_once(mode, &LIVE, sql, &[Arg::int4(instrument), a, z], &mut each);
+    });
+    rows.within(from, till)
 }
 
 /// Whether a ring of so many pages need not be looked at. A SERIALIZABLE reader must be known to have looked, or two of them
@@ -141,22 +112,32 @@ fn may_skip(pages: u64) -> bool {
 
 /// Whether the ring has any row, or must be looked at all the same.
 pub fn any_live(c: &Conn) -> bool {
-    !may_skip(live_pages(c))
+    !may_skip(ring::pages(c))
 }
 
 /// The live rows of several instruments with `from <= ts < till`, settled: one pass over the ring for all of them.
 pub fn read_live_of(c: &Conn, mode: Mode, ids: &[i32], from: Nanos, till: Nanos) -> HashMap<i32, LiveRows> {
     let mut of: HashMap<i32, LiveRows> = HashMap::with_capacity(ids.len());
-    let [a, z] = micros_range(from, till);
-    plan_for(c, live_pages(c), &LIVE_OF, &PLANNED_FOR_MANY);
-    c.run_planned_once(
-        mode,
-        &LIVE_OF,
-        c"SELECT ts, seq, price, size, instrument_id, ns, sub, flags, cond, ts_recv, trade_id, op, slot, known_at
-          FROM market.live_trades WHERE instrument_id = ANY ($1) AND ts >= $2 AND ts <= $3",
-        &[Arg::int4_array(ids), a, z],
-        &mut |v, nulls| push_row(of.entry(v[4].value() as i32).or_default(), v, nulls),
-    );
+    let pages = ring::pages(c);
+    let span = Span::of(from, till);
+    if pages <= MOST_PAGES {
+        let wanted: HashSet<i32> = ids.iter().copied().collect();
+        let each = |row: &Row| push(of.entry(row.instrument).or_default(), row);
+        ring::read(c, mode, span, |id| wanted.contains(&id), each);
+    } else {
+        let [a, z] = span_args(span);
+        as_owner(|| {
+            plan_for(c, pages, &LIVE_OF, &PLANNED_FOR_MANY);
+            c.run_planned_once(
+                mode,
+                &LIVE_OF,
+                c"SELECT ts, seq, price, size, instrument_id, ns, sub, flags, cond, ts_recv, trade_id, op, slot, known_at
+                  FROM market.live_trades WHERE instrument_id = ANY ($1) AND ts >= $2 AND ts <= $3",
+                &[Arg::int4_array(ids), a, z],
+                &mut |v, nulls| push_row(of.entry(v[4].value() as i32).or_default(), v, nulls),
+            );
+        });
+    }
     of.into_iter()
         .map(|(id, rows)| {
             let mut rows = rows.within(from, till);
@@ -164,6 +145,21 @@ pub fn read_live_of(c: &Conn, mode: Mode, ids: &[i32], from: Nanos, till: Nanos)
             (id, rows)
         })
         .collect()
+}
+
+/// The instruments, of all, with live rows in a span.
+pub fn live_instruments(c: &Conn, span: Span) -> HashSet<i32> {
+    let mut ids = HashSet::new();
+    ring::read(
+        c,
+        Mode::SameSnapshot,
+        span,
+        |_| true,
+        |row| {
+            ids.insert(row.instrument);
+        },
+    );
+    ids
 }
 
 /// The live rows of an instrument with `from <= ts < till`, settled.
@@ -213,15 +209,25 @@ pub fn read_apart(c: &Conn, mode: Mode, instrument: i32, from: Nanos, till: Nano
 
 /// Deletes the live rows of a storage window and returns them. Windows begin and end on whole microseconds.
 pub fn take_live(c: &Conn, instrument: i32, from: Nanos, till: Nanos) -> Taken {
-    let pages = live_pages(c);
-    if pages == 0 {
-        return take_apart(LiveRows::default());
+    let pages = ring::pages(c);
+    let span = Span::of(from, till);
+    let mut rows = with_room(pages);
+    if pages <= MOST_PAGES {
+        if pages > 0 {
+            ring::take(c, instrument, span, |row| push(&mut rows, row));
+        }
+        return take_apart(rows.within(from, till));
     }
     let sql = c"DELETE FROM market.live_trades WHERE instrument_id = $1 AND ts >= $2 AND ts < $3
                 RETURNING ts, seq, price, size, instrument_id, ns, sub, flags, cond, ts_recv, trade_id, op, slot, known_at";
-    // planning over the ring's slots takes longer than taking a few rows
-    plan_for(c, pages, &TAKE, &PLANNED_FOR_TAKING);
-    take_apart(fetch(c, Mode::Fresh, &TAKE, sql, instrument, (from, till), pages))
+    let [a, z] = span_args(span);
+    as_owner(|| {
+        // planning over the ring's slots takes longer than taking a few rows
+        plan_for(c, pages, &TAKE, &PLANNED_FOR_TAKING);
+        let mut each = |v: &[Datum], nulls: &[bool]| push_row(&mut rows, v, nulls);
+        c.run_planned_once(Mode::Fresh, &TAKE, sql, &[Arg::int4(instrument), a, z], &mut each);
+    });
+    take_apart(rows.within(from, till))
 }
 
 /// Busts and corrections of an instrument with `from <= ts < till`: the last word on each identity.
@@ -238,7 +244,7 @@ pub fn read_corrections_until(
     until: Nanos,
 ) -> Corrections {
     let mut found = Corrections::until(until);
-    let [a, z] = micros_range(from, till);
+    let [a, z] = span_args(Span::of(from, till));
     c.run_planned_once(
         mode,
         &CORRECTIONS,
@@ -270,7 +276,7 @@ pub fn read_corrections_until(
 /// What was reported, with `from <= ts < till`, of identities that the venue busted or corrected.
 pub fn read_reported(c: &Conn, mode: Mode, instrument: i32, from: Nanos, till: Nanos) -> Reported {
     let mut found = Reported::default();
-    let [a, z] = micros_range(from, till);
+    let [a, z] = span_args(Span::of(from, till));
     c.run_planned_once(
         mode,
         &REPORTED,

@@ -1,21 +1,22 @@
 //! What maintenance asks of the store: which sessions have live rows, whether anybody is at work on one, and whether a
 //! relation holds a row that some snapshot may still see. The steps themselves are SQL: sql/extension/56_maintenance.sql.
 
+use super::ring::{self, Span};
 use super::{live, require_read_committed, try_lock_session};
 use crate::error::raise_with;
-use crate::fmgr::{Rows, arg, int8, null, varlena};
+use crate::fmgr::{Rows, arg, arg_option, float8, int8, null, varlena};
 use crate::instrument::{self, Instrument};
-use crate::spi::{self, Conn, Mode};
-use crate::{plans, time, v1};
+use crate::spi::{self, Mode};
+use crate::{time, v1};
 use market::{Nanos, Segments, TradeDate};
 use pgrx::pg_sys::{self, Datum, FunctionCallInfo, Oid};
 use pgrx::prelude::*;
 use std::collections::HashMap;
 
-plans!(KNOWN, ROWS);
 v1!(
     live_sessions => pg_finfo_live_sessions,
     live_rows => pg_finfo_live_rows,
+    unsealed_trades => pg_finfo_unsealed_trades,
     try_lock_session_sql => pg_finfo_try_lock_session_sql,
     all_dead => pg_finfo_all_dead,
 );
@@ -93,14 +94,12 @@ pub fn now() -> Nanos {
     time::nanos_clamped(unsafe { pg_sys::GetCurrentTransactionStartTimestamp() })
 }
 
-fn known_instruments(c: &Conn) -> HashMap<i32, Tails> {
-    let mut ids = Vec::new();
-    // where row-level security hides instruments, one that is not there may be hidden
-    let sql = c"SELECT DISTINCT l.instrument_id, i.id IS NOT NULL FROM market.live_trades AS l
-                LEFT JOIN market.instruments AS i ON i.id = l.instrument_id
-                WHERE i.id IS NOT NULL OR NOT pg_catalog.row_security_active('market.instruments')";
-    c.run(Mode::SameSnapshot, &KNOWN, sql, &[], &mut |v, _| ids.push((v[0].value() as i32, v[1].value() as u8 != 0)));
-    ids.into_iter().map(|(id, known)| (id, Tails::new(known.then(|| instrument::by_id(id))))).collect()
+/// The tails to be of an instrument; `None` where row-level security hides it: one that is not there may be hidden.
+fn tails_of(id: i32) -> Option<Tails> {
+    match instrument::find(id) {
+        Some(found) => Some(Tails::new(Some(found))),
+        None => (!instrument::some_are_hidden()).then(|| Tails::new(None)),
+    }
 }
 
 /// `live_sessions() -> setof (instrument_id, trade_date, trades, marks, first_ts, last_ts, ends_at, slot_age, state)`
@@ -113,24 +112,29 @@ pub unsafe extern "C-unwind" fn live_sessions(fc: FunctionCallInfo) -> Datum {
     let mut out = Rows::begin(fc, 9);
     let now = now();
     spi::connect(|c| {
-        let mut tails = known_instruments(c);
+        let mut tails: HashMap<i32, Option<Tails>> = HashMap::new();
         let slot_now = now.div_euclid(HOUR).rem_euclid(SLOTS);
-        let sql = c"SELECT instrument_id, ts, slot, op FROM market.live_trades";
-        c.run(Mode::SameSnapshot, &ROWS, sql, &[], &mut |v, _| {
-            let micros = v[1].value() as i64;
-            let Some(of) = tails.get_mut(&(v[0].value() as i32)) else { return };
-            let tail = of.find(time::nanos_clamped(micros));
-            if v[3].value() as u8 == b't' {
-                tail.trades += 1;
-            } else {
-                tail.marks += 1;
-            }
-            tail.first = tail.first.min(micros);
-            tail.last = tail.last.max(micros);
-            let age = (slot_now - i64::from(v[2].value() as i16)).rem_euclid(SLOTS);
-            tail.slot_age = tail.slot_age.max(age);
-        });
-        for (id, of) in &tails {
+        ring::read(
+            c,
+            Mode::SameSnapshot,
+            Span::ALL,
+            |_| true,
+            |row| {
+                let of = tails.entry(row.instrument).or_insert_with(|| tails_of(row.instrument));
+                let Some(of) = of else { return };
+                let tail = of.find(time::nanos_clamped(row.micros));
+                if row.op == b't' {
+                    tail.trades += 1;
+                } else {
+                    tail.marks += 1;
+                }
+                tail.first = tail.first.min(row.micros);
+                tail.last = tail.last.max(row.micros);
+                let age = (slot_now - i64::from(row.slot)).rem_euclid(SLOTS);
+                tail.slot_age = tail.slot_age.max(age);
+            },
+        );
+        for (id, of) in tails.iter().filter_map(|(id, of)| Some((id, of.as_ref()?))) {
             for tail in &of.all {
                 let (ends, state) = of.state(tail, now);
                 out.put([
@@ -161,6 +165,46 @@ pub unsafe extern "C-unwind" fn live_rows(fc: FunctionCallInfo) -> Datum {
     let day = time::trade_date(arg(fc, 1).value() as i32);
     let Ok(Some(session)) = instrument.calendar.session(day) else { return int8(0) };
     int8(spi::connect(|c| live::read_apart(c, Mode::Fresh, instrument.id, session.from, session.till).rows as i64))
+}
+
+/// `unsealed_trades(instrument int4, first timestamptz, last timestamptz) -> setof (ts, ns, seq, sub, price, size, flags, cond, ts_recv,
+/// trade_id, op, known_at)`: rows of `live_trades` of an instrument as they lie there
+///
+/// # Safety
+/// Called by PostgreSQL.
+#[unsafe(no_mangle)]
+#[pg_guard]
+pub unsafe extern "C-unwind" fn unsealed_trades(fc: FunctionCallInfo) -> Datum {
+    let mut out = Rows::begin(fc, 12);
+    let Some(id) = arg_option(fc, 0) else { return null(fc) };
+    let instrument = instrument::by_id(id.value() as i32);
+    let bound = |i: usize, open: i64| arg_option(fc, i).map_or(open, |d| d.value() as i64);
+    let span = Span { first: bound(1, i64::MIN), last: bound(2, i64::MAX) };
+    spi::connect(|c| {
+        ring::read(
+            c,
+            Mode::SameSnapshot,
+            span,
+            |id| id == instrument.id,
+            |row| {
+                out.put([
+                    Some(int8(row.micros)),
+                    Some(Datum::from(row.ns)),
+                    Some(int8(row.seq)),
+                    Some(Datum::from(row.sub)),
+                    Some(float8(row.price)),
+                    Some(float8(row.size)),
+                    Some(Datum::from(row.flags as i32)),
+                    Some(Datum::from(row.cond as i32)),
+                    row.ts_recv.map(int8),
+                    row.trade_id.map(int8),
+                    Some(Datum::from(row.op as i8)),
+                    row.known_at.map(int8),
+                ]);
+            },
+        );
+    });
+    null(fc)
 }
 
 /// `try_lock_session(instrument int4, trade_date date) -> boolean`: the session's lock to the end of the transaction,

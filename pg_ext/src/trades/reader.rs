@@ -5,13 +5,14 @@ use crate::error::OrRaise;
 use crate::fmgr::{Bytes, text};
 use crate::query::live_rows;
 use crate::spi::{self, Arg, Conn, Mode};
+use crate::store::{Span, live_instruments};
 use crate::{plans, time};
 use market::block::{Core, Header, decode_keyed, decode_page};
 use market::{Calendar, LiveRows, Nanos, Trades, overlay};
 use pgrx::pg_sys::check_for_interrupts;
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 
-plans!(ALL, BY_SYMBOL, BY_ID, LIVE, PARTS, PAYLOAD);
+plans!(ALL, BY_SYMBOL, BY_ID, PARTS, PAYLOAD);
 
 /// An instrument to read.
 pub struct Source {
@@ -206,12 +207,7 @@ fn find(c: &Conn, wanted: &Wanted, sources: &mut Vec<Source>) {
         sources.retain(|source| symbols.contains(&source.symbol));
     }
     if sources.len() >= ASK_FOR_LIVE_FROM {
-        let mut ids = HashSet::new();
-        let sql = c"SELECT DISTINCT instrument_id FROM market.live_trades WHERE ts >= $1 AND ts <= $2";
-        let range = [Arg::timestamptz(wanted.micros.0), Arg::timestamptz(wanted.micros.1)];
-        c.run(Mode::SameSnapshot, &LIVE, sql, &range, &mut |v, _| {
-            ids.insert(v[0].value() as i32);
-        });
+        let ids = live_instruments(c, Span { first: wanted.micros.0, last: wanted.micros.1 });
         sources.iter_mut().for_each(|source| source.live = ids.contains(&source.id));
     }
 }

@@ -80,7 +80,7 @@ fn newest_of(condition: &str) -> String {
     format!(
         "SELECT max(greatest(
             (SELECT max(b.trade_date) FROM market.session_bars AS b WHERE b.instrument_id = i.id),
-            (SELECT market.trade_date(max(t.ts), i.calendar) FROM market.live_trades AS t WHERE t.instrument_id = i.id)))::text
+            (SELECT market.trade_date(max(t.ts), i.calendar) FROM market.unsealed_trades(i.id) AS t)))::text
          FROM market.instruments AS i WHERE {condition}"
     )
 }
