@@ -524,6 +524,7 @@ impl LiveRows {
         kept.append_range(&self.trades, last..self.len());
         self.trades = kept;
         self.ops.drain(first..last);
+        self.known.drain(first..last);
     }
 
     /// The first index whose identity is above `key`; the rows must be settled.

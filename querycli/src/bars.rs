@@ -244,7 +244,8 @@ struct TradeFold<'a> {
     core: Core,
 }
 
-fn rows_of_session(rows: &LiveRows, session: &Session<'_>) -> Range<usize> {
+/// The index range of a session's live rows.
+pub fn rows_of_session(rows: &LiveRows, session: &Session<'_>) -> Range<usize> {
     rows.trades.lower_bound(session.from)..rows.trades.lower_bound(session.till)
 }
 

@@ -1,6 +1,6 @@
 //! `activity_ohlc`: bars that end when enough was traded.
 
-use super::ask::Ends;
+use super::ask::{Ends, known_at};
 use super::walk::walk;
 use crate::error::OrRaise;
 use crate::fmgr::{Rows, arg, arg_is_null, arg_option, arg_text, float8, float8_of, int8, null, text};
@@ -31,6 +31,7 @@ unsafe fn answer(fc: FunctionCallInfo, ends: Ends) -> Datum {
     let activity = Activity::parse(&arg_text(fc, 1), float8_of(arg(fc, 2))).or_raise();
     let when = ends.when(fc, 3);
     let segments = arg_option(fc, 5).map(|s| Segments::parse(&text(s)).or_raise());
+    let known = known_at(fc, 6);
     let instrument = instrument::by_symbol(&arg_text(fc, 0), when.near(instrument::today));
     let mut rows = Rows::begin(fc, 13);
     // Any width within a session asks for the sessions of the range.
@@ -45,6 +46,7 @@ unsafe fn answer(fc: FunctionCallInfo, ends: Ends) -> Datum {
             c,
             &instrument,
             dates,
+            known,
             "activity",
             &mut |session, trades| {
                 let mut here = fold.take().unwrap_or_else(|| ActivityFold::new(session, activity, request.segments));
@@ -81,7 +83,7 @@ unsafe fn answer(fc: FunctionCallInfo, ends: Ends) -> Datum {
     null(fc)
 }
 
-/// `activity_ohlc(symbol text, kind text, threshold float8, first date, last date, segments text)`
+/// `activity_ohlc(symbol text, kind text, threshold float8, first date, last date, segments text, known_at timestamptz)`
 ///
 /// # Safety
 /// Called by PostgreSQL.
@@ -91,7 +93,7 @@ pub unsafe extern "C-unwind" fn activity_ohlc_dates(fc: FunctionCallInfo) -> Dat
     answer(fc, Ends::Dates)
 }
 
-/// `activity_ohlc(symbol text, kind text, threshold float8, first timestamptz, last timestamptz, segments text)`
+/// `activity_ohlc(symbol text, kind text, threshold float8, first timestamptz, last timestamptz, segments text, known_at timestamptz)`
 ///
 /// # Safety
 /// Called by PostgreSQL.
@@ -101,7 +103,7 @@ pub unsafe extern "C-unwind" fn activity_ohlc_instants(fc: FunctionCallInfo) -> 
     answer(fc, Ends::Instants)
 }
 
-/// `activity_ohlc(symbol text, kind text, threshold float8, first text, last text, segments text)`: literals without a type
+/// `activity_ohlc(symbol text, kind text, threshold float8, first text, last text, segments text, known_at timestamptz)`: literals without a type
 ///
 /// # Safety
 /// Called by PostgreSQL.

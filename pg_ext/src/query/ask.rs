@@ -52,6 +52,14 @@ impl Ends {
     }
 }
 
+/// The argument `known_at`: the last instant of its microsecond; `None` for now.
+///
+/// # Safety
+/// `fc` is the call of a function whose argument there is a `timestamptz`.
+pub unsafe fn known_at(fc: FunctionCallInfo, at: usize) -> Option<Nanos> {
+    arg_option(fc, at).map(|d| time::end_of_micro(d.value() as i64))
+}
+
 /// A literal as an instant, as PostgreSQL reads it.
 fn instant_of(literal: &str) -> Nanos {
     let Ok(literal) = std::ffi::CString::new(literal) else {
@@ -85,7 +93,7 @@ impl Ask {
         }
         let optional = |i| arg_option(fc, i).map(|d| text(d));
         let view = View {
-            known: arg_option(fc, 6).map(|d| time::end_of_micro(d.value() as i64)),
+            known: known_at(fc, 6),
             clock: optional(7).map_or(Clock::Event, |clock| Clock::parse(&clock).or_raise()),
         };
         Ask {

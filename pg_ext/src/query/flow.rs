@@ -1,6 +1,6 @@
 //! `session_flow`: the volume of each bar by the aggressor's side.
 
-use super::ask::Ends;
+use super::ask::{Ends, known_at};
 use super::walk::walk;
 use crate::error::OrRaise;
 use crate::fmgr::{Rows, arg_is_null, arg_option, arg_text, float8, int8, null, text};
@@ -32,6 +32,7 @@ unsafe fn answer(fc: FunctionCallInfo, ends: Ends) -> Datum {
     let when = ends.when(fc, 2);
     let segments = arg_option(fc, 4).map(|s| Segments::parse(&text(s)).or_raise());
     let day = arg_option(fc, 5).map_or(Day::Trade, |d| Day::parse(&text(d)).or_raise());
+    let known = known_at(fc, 6);
     let instrument = instrument::by_symbol(&arg_text(fc, 0), when.near(instrument::today));
     let mut rows = Rows::begin(fc, 11);
     let request = when.request(&instrument.calendar, timeframe, segments, Fill::None, day).or_raise();
@@ -45,6 +46,7 @@ unsafe fn answer(fc: FunctionCallInfo, ends: Ends) -> Datum {
             c,
             &instrument,
             dates,
+            known,
             "flow",
             &mut |session, trades| {
                 let mut here = fold.take().unwrap_or_else(|| FlowFold::new(session, timeframe, segments));
@@ -79,7 +81,7 @@ unsafe fn answer(fc: FunctionCallInfo, ends: Ends) -> Datum {
     null(fc)
 }
 
-/// `session_flow(symbol text, timeframe text, first date, last date, segments text, day text)`
+/// `session_flow(symbol text, timeframe text, first date, last date, segments text, day text, known_at timestamptz)`
 ///
 /// # Safety
 /// Called by PostgreSQL.
@@ -89,7 +91,7 @@ pub unsafe extern "C-unwind" fn session_flow_dates(fc: FunctionCallInfo) -> Datu
     answer(fc, Ends::Dates)
 }
 
-/// `session_flow(symbol text, timeframe text, first timestamptz, last timestamptz, segments text, day text)`
+/// `session_flow(symbol text, timeframe text, first timestamptz, last timestamptz, segments text, day text, known_at timestamptz)`
 ///
 /// # Safety
 /// Called by PostgreSQL.
@@ -99,7 +101,7 @@ pub unsafe extern "C-unwind" fn session_flow_instants(fc: FunctionCallInfo) -> D
     answer(fc, Ends::Instants)
 }
 
-/// `session_flow(symbol text, timeframe text, first text, last text, segments text, day text)`: literals without a type
+/// `session_flow(symbol text, timeframe text, first text, last text, segments text, day text, known_at timestamptz)`: literals without a type
 ///
 /// # Safety
 /// Called by PostgreSQL.

@@ -145,7 +145,8 @@ fn states_and_reasons(
     states
 }
 
-fn states_as_of(
+/// The states of sessions as they were known at an instant. Sessions without trades have none.
+pub fn states_as_of(
     c: &Conn,
     instrument: &Instrument,
     sessions: &[Session<'_>],

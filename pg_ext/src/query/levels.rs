@@ -1,5 +1,6 @@
 //! `session_levels` and `session_profile`: the prices of a day that matter, and how much was traded at each.
 
+use super::ask::known_at;
 use super::state::State;
 use super::walk::{Walked, walk};
 use crate::error::{OrRaise, raise_with};
@@ -10,7 +11,7 @@ use crate::{plans, time, v1};
 use market::levels::{Close, LevelsFold, LevelsRequest};
 use market::profile::{ProfileFold, ProfileRequest};
 use market::stat::{Stat, StatKind};
-use market::{Segments, TradeDate, money};
+use market::{Nanos, Segments, TradeDate, money};
 use pgrx::pg_sys::{Datum, FunctionCallInfo};
 use pgrx::prelude::*;
 
@@ -26,16 +27,20 @@ unsafe fn subject(fc: FunctionCallInfo, function: &str) -> (Instrument, TradeDat
     (instrument::by_symbol(&arg_text(fc, 0), day), day)
 }
 
-/// What was published of a session, the latest of each kind.
-fn stats(c: &Conn, instrument: &Instrument, date: TradeDate) -> Vec<Stat> {
+/// What was published of a session and known at an instant (`None`: now), the latest of each kind.
+fn stats(c: &Conn, instrument: &Instrument, date: TradeDate, known: Option<Nanos>) -> Vec<Stat> {
     let mut stats = Vec::new();
     c.run_planned_once(
         Mode::SameSnapshot,
         &STATS,
         c"SELECT DISTINCT ON (kind) kind, pg_catalog.round(value, 9)::text, ts FROM market.session_stats
           WHERE instrument_id = $1 AND trade_date = $2 AND kind IN ('settlement', 'preliminary_settlement', 'official_close')
-          ORDER BY kind, known_at DESC",
-        &[Arg::int4(instrument.id), Arg::date(time::pg_days(date))],
+            AND known_at <= $3 ORDER BY kind, known_at DESC",
+        &[
+            Arg::int4(instrument.id),
+            Arg::date(time::pg_days(date)),
+            Arg::timestamptz(known.map_or(i64::MAX, time::micros_floor)),
+        ],
         &mut |v, nulls| {
             // SAFETY: two texts, NOT NULL.
             let (kind, value) = unsafe { (text(v[0]), text(v[1])) };
@@ -47,7 +52,7 @@ fn stats(c: &Conn, instrument: &Instrument, date: TradeDate) -> Vec<Stat> {
     stats
 }
 
-/// `session_levels(symbol text, day date, segments text, opening_minutes int4, close text, skip_shortened boolean)`
+/// `session_levels(symbol text, day date, segments text, opening_minutes int4, close text, skip_shortened boolean, known_at timestamptz)`
 ///
 /// # Safety
 /// Called by PostgreSQL.
@@ -61,6 +66,7 @@ pub unsafe extern "C-unwind" fn session_levels(fc: FunctionCallInfo) -> Datum {
         close: arg_option(fc, 4).map(|close| Close::parse(&text(close)).or_raise()),
         skip_shortened: arg_option(fc, 5).is_some_and(|skip| skip.value() as u8 != 0),
     };
+    let known = known_at(fc, 6);
     let mut rows = Rows::begin(fc, 8);
     let Some(mut fold) = LevelsFold::new(&instrument.calendar, day, request).or_raise() else { return null(fc) };
     let dates: Vec<TradeDate> = fold.sessions().map(|session| session.trade_date).collect();
@@ -73,11 +79,11 @@ pub unsafe extern "C-unwind" fn session_levels(fc: FunctionCallInfo) -> Datum {
                 Ok(())
             };
             let mut minutes = |minutes: &[market::MinuteBar]| gone.extend_from_slice(minutes);
-            walked = walked.and(walk(c, &instrument, (*date, *date), "levels", &mut each, Some(&mut minutes)));
+            walked = walked.and(walk(c, &instrument, (*date, *date), known, "levels", &mut each, Some(&mut minutes)));
             gone.iter().for_each(|minute| fold.push_minute(side, minute));
         }
         let prior = dates.first().filter(|prior| **prior < day);
-        let stats = prior.map_or_else(Vec::new, |prior| stats(c, &instrument, *prior));
+        let stats = prior.map_or_else(Vec::new, |prior| stats(c, &instrument, *prior, known));
         (fold.finish(&stats), walked)
     });
     for level in &levels {
@@ -114,7 +120,7 @@ fn tick_size(c: &Conn, instrument: &Instrument, day: TradeDate) -> Option<f64> {
     tick
 }
 
-/// `session_profile(symbol text, day date, segments text, bin float8, period text, value_area float8)`
+/// `session_profile(symbol text, day date, segments text, bin float8, period text, value_area float8, known_at timestamptz)`
 ///
 /// # Safety
 /// Called by PostgreSQL.
@@ -126,6 +132,7 @@ pub unsafe extern "C-unwind" fn session_profile(fc: FunctionCallInfo) -> Datum {
     let bin = arg_option(fc, 3).map(float8_of);
     let period = arg_option(fc, 4).map_or_else(|| "30m".to_owned(), |period| text(period));
     let value_area = arg_option(fc, 5).map_or(0.7, float8_of);
+    let known = known_at(fc, 6);
     let mut rows = Rows::begin(fc, 13);
     let Some(session) = instrument.calendar.session(day).or_raise() else { return null(fc) };
     let segments = segments.unwrap_or_else(|| market::profile::default_segments(&session, &instrument.calendar));
@@ -142,7 +149,7 @@ pub unsafe extern "C-unwind" fn session_profile(fc: FunctionCallInfo) -> Datum {
             trades.into_iter().for_each(|trades| fold.push(trades));
             Ok(())
         };
-        let walked = walk(c, &instrument, (day, day), "profile", &mut each, None);
+        let walked = walk(c, &instrument, (day, day), known, "profile", &mut each, None);
         (fold.finish().or_raise(), walked)
     });
     let state = walked.shown(day, day);

@@ -44,6 +44,18 @@ pub fn read_trades_under(
     read_over(c, instrument, Overlay::new(rows, 0..rows.len()), (from, till), false, each);
 }
 
+/// As they were known at an instant, where what lies over sealed trades then is read already.
+pub fn read_trades_as_of(
+    c: &Conn,
+    instrument: &Instrument,
+    rows: &LiveRows,
+    range: (Nanos, Nanos),
+    until: Nanos,
+    each: &mut dyn FnMut(&Trades),
+) {
+    read_over(c, instrument, Overlay::new(rows, 0..rows.len()).known(Some(until)), range, true, each);
+}
+
 /// `filtered` says whether every page has to be merged.
 fn read_over(
     c: &Conn,

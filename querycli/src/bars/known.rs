@@ -27,19 +27,24 @@ impl View {
 }
 
 /// What is known of a sealed session.
-struct Sealed {
+pub struct Sealed {
     /// Its revision today; `None` if it is provisional.
     revision: Option<i32>,
     /// The last revision of which a part was known.
     then: Option<i32>,
-    dropped: bool,
-    /// Whether retention dropped its minute bars, too.
-    bare: bool,
+    /// Whether retention dropped its trades.
+    pub dropped: bool,
+    /// Whether it dropped its minute bars, too.
+    pub bare: bool,
     /// When the first and the last of its trades became known.
-    known: (Nanos, Nanos),
+    pub known: (Nanos, Nanos),
 }
 
-async fn sealed(
+/// The sealed sessions of an instrument, and which revision of each was known at an instant.
+///
+/// # Errors
+/// What the server says.
+pub async fn sealed(
     db: &Arc<Db>,
     instrument: i32,
     (first, last): (TradeDate, TradeDate),
@@ -141,7 +146,11 @@ async fn states_and_reasons(
     Ok(states)
 }
 
-async fn states_as_of(
+/// The states of sessions as they were known at an instant. Sessions without trades have none.
+///
+/// # Errors
+/// What the server says.
+pub async fn states_as_of(
     db: &Arc<Db>,
     instrument: &Instrument,
     sessions: &[Session<'_>],

@@ -1,6 +1,6 @@
 //! `activity_ohlc`: bars that end when enough was traded.
 
-use super::walk::Subject;
+use super::walk::{Subject, known_at};
 use super::{booleans, dates, floats, instant, instants, table, texts, today, volumes};
 use crate::error::{Error, Result, external};
 use crate::sessions::Arguments;
@@ -10,7 +10,7 @@ use arrow::datatypes::DataType;
 use datafusion::catalog::{TableFunctionArgs, TableFunctionImpl, TableProvider};
 use market::activity::{Activity, ActivityBar, ActivityFold};
 use market::ohlc::Fill;
-use market::{Day, Segments, Timeframe, When, money};
+use market::{Day, Nanos, Segments, Timeframe, When, money};
 use std::sync::Arc;
 
 #[derive(Debug)]
@@ -22,6 +22,7 @@ struct Ask {
     activity: Activity,
     when: When,
     segments: Option<Segments>,
+    known: Option<Nanos>,
 }
 
 impl Ask {
@@ -38,6 +39,7 @@ impl Ask {
             activity: Activity::parse(&kind, threshold)?,
             when: args.when(3)?,
             segments: args.text(5)?.map(|text| Segments::parse(&text)).transpose()?,
+            known: known_at(args, 6)?,
         })
     }
 
@@ -62,7 +64,7 @@ impl Ask {
                 }
                 Ok(())
             };
-            walked = subject.walk((first, last), "activity", &mut each, None).await?;
+            walked = subject.walk((first, last), self.known, "activity", &mut each, None).await?;
         }
         let price = |of: fn(&ActivityBar) -> i64| {
             floats(bars.iter().map(|bar| (bar.bar.priced > 0).then(|| money::to_f64(of(bar)))))

@@ -1,6 +1,6 @@
 //! `session_flow`: the volume of each bar by the aggressor's side.
 
-use super::walk::Subject;
+use super::walk::{Subject, known_at};
 use super::{dates, instant, instants, table, texts, today, volumes};
 use crate::error::{Result, external};
 use crate::sessions::Arguments;
@@ -10,7 +10,7 @@ use arrow::datatypes::DataType;
 use datafusion::catalog::{TableFunctionArgs, TableFunctionImpl, TableProvider};
 use market::flow::{FlowAnswer, FlowFold};
 use market::ohlc::Fill;
-use market::{Day, Segments, Timeframe, When};
+use market::{Day, Nanos, Segments, Timeframe, When};
 use std::sync::Arc;
 
 #[derive(Debug)]
@@ -23,6 +23,7 @@ struct Ask {
     when: When,
     segments: Option<Segments>,
     day: Day,
+    known: Option<Nanos>,
 }
 
 impl Ask {
@@ -33,6 +34,7 @@ impl Ask {
             when: args.when(2)?,
             segments: args.text(4)?.map(|text| Segments::parse(&text)).transpose()?,
             day: args.text(5)?.map_or(Ok(Day::Trade), |text| Day::parse(&text))?,
+            known: known_at(args, 6)?,
         })
     }
 
@@ -55,7 +57,7 @@ impl Ask {
                     None => answer.add(session, &here.finish()),
                 }
             };
-            walked = subject.walk((first, last), "flow", &mut each, None).await?;
+            walked = subject.walk((first, last), self.known, "flow", &mut each, None).await?;
             bars = answer.finish();
         }
         Ok(vec![

@@ -1,7 +1,7 @@
 //! `session_levels` and `session_profile`: the prices of a day that matter, and how much was traded at each.
 
 use super::stats::published;
-use super::walk::{Subject, Walked};
+use super::walk::{Subject, Walked, known_at};
 use super::{booleans, dates, floats, instant, instants, table, texts, volumes};
 use crate::error::{Error, Result, external};
 use crate::sessions::Arguments;
@@ -11,7 +11,7 @@ use arrow::datatypes::DataType;
 use datafusion::catalog::{TableFunctionArgs, TableFunctionImpl, TableProvider};
 use market::levels::{Close, LevelsFold, LevelsRequest};
 use market::profile::{ProfileFold, ProfileRequest, ProfileRow, default_segments};
-use market::{Segments, TradeDate, money};
+use market::{Nanos, Segments, TradeDate, money};
 use std::sync::Arc;
 
 #[derive(Debug)]
@@ -25,6 +25,7 @@ struct Levels {
     symbol: String,
     day: TradeDate,
     request: LevelsRequest,
+    known: Option<Nanos>,
 }
 
 impl Levels {
@@ -39,7 +40,12 @@ impl Levels {
             close: args.text(4)?.map(|text| Close::parse(&text)).transpose()?,
             skip_shortened: args.boolean(5)?.unwrap_or(false),
         };
-        Ok(Levels { symbol: args.required(0, "symbol")?, day: args.date(1, "day")?, request })
+        Ok(Levels {
+            symbol: args.required(0, "symbol")?,
+            day: args.date(1, "day")?,
+            request,
+            known: known_at(args, 6)?,
+        })
     }
 
     async fn columns(&self, market: &Market) -> Result<Vec<ArrayRef>> {
@@ -53,11 +59,12 @@ impl Levels {
                     trades.into_iter().flat_map(market::Trades::iter).for_each(|trade| fold.push(side, &trade));
                     Ok(())
                 };
-                walked = walked.and(subject.walk((*day, *day), "levels", &mut each, Some(&mut gone)).await?);
+                walked =
+                    walked.and(subject.walk((*day, *day), self.known, "levels", &mut each, Some(&mut gone)).await?);
                 gone.iter().for_each(|minute| fold.push_minute(side, minute));
             }
             let stats = match (days.first().filter(|prior| **prior < self.day), subject.stored()) {
-                (Some(prior), Some((db, instrument))) => published(db, instrument, *prior).await?,
+                (Some(prior), Some((db, instrument))) => published(db, instrument, *prior, self.known).await?,
                 _ => Vec::new(),
             };
             levels = fold.finish(&stats);
@@ -109,6 +116,7 @@ struct Profile {
     bin: Option<f64>,
     period: String,
     value_area: f64,
+    known: Option<Nanos>,
 }
 
 impl Profile {
@@ -120,6 +128,7 @@ impl Profile {
             bin: args.number(3)?,
             period: args.text(4)?.unwrap_or_else(|| "30m".to_owned()),
             value_area: args.number(5)?.unwrap_or(0.7),
+            known: known_at(args, 6)?,
         })
     }
 
@@ -144,7 +153,7 @@ impl Profile {
                 trades.into_iter().for_each(|trades| fold.push(trades));
                 Ok(())
             };
-            walked = subject.walk((self.day, self.day), "profile", &mut each, None).await?;
+            walked = subject.walk((self.day, self.day), self.known, "profile", &mut each, None).await?;
             rows = fold.finish()?;
         }
         Ok(vec![

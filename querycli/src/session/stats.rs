@@ -63,13 +63,16 @@ async fn newest(db: &Arc<Db>, instrument: i32, also: &str) -> Result<Vec<Row>> {
     Ok(rows)
 }
 
-/// What was published of a session that its close may be.
+/// What was published of a session that its close may be, and known at an instant (`None`: now).
 ///
 /// # Errors
 /// What the server says.
-pub async fn published(db: &Arc<Db>, instrument: i32, day: TradeDate) -> Result<Vec<Stat>> {
-    let also =
-        format!("trade_date = {} AND kind IN ('settlement', 'preliminary_settlement', 'official_close')", date(day));
+pub async fn published(db: &Arc<Db>, instrument: i32, day: TradeDate, known: Option<Nanos>) -> Result<Vec<Stat>> {
+    let also = format!(
+        "trade_date = {} AND kind IN ('settlement', 'preliminary_settlement', 'official_close') AND known_at <= {}",
+        date(day),
+        timestamptz(known.unwrap_or(Nanos::MAX))
+    );
     let mut stats = Vec::new();
     for row in newest(db, instrument, &also).await? {
         stats.push(Stat { kind: StatKind::parse(&row.kind)?, value: money::price_from_f64(row.value)?, ts: row.ts });

@@ -1,13 +1,15 @@
 //! Sessions of an instrument one after the other, with their trades as readers see them.
 
-use crate::bars::{State, calendar_of, states};
-use crate::db::{Blocks, Db, Instrument, Minutes, Narrow, Overlay, Part, date, live_rows};
+use crate::bars::known::{require_server, sealed, states_as_of};
+use crate::bars::{State, calendar_of, rows_of_session, states};
+use crate::db::{Blocks, Db, Instrument, Minutes, Narrow, Overlay, Part, date, live_rows, rows_as_of};
 use crate::error::{Error, Result};
 use crate::files;
+use crate::sessions::Arguments;
 use crate::tables::Market;
 use market::block::{self, Header};
 use market::by_session::BySession;
-use market::{Calendar, MinuteBar, Session, Symbol, TradeDate, Trades, decode_minutes};
+use market::{Calendar, MinuteBar, Nanos, Op, Session, Symbol, TradeDate, Trades, decode_minutes};
 use std::collections::HashMap;
 use std::sync::Arc;
 
@@ -99,13 +101,14 @@ impl Subject {
         }
     }
 
-    /// Hands the trades of the sessions `first..=last` to `each`.
+    /// Hands the trades of the sessions `first..=last`, now or as they were known at an instant, to `each`.
     ///
     /// # Errors
     /// Where retention dropped them, unless `minutes` takes the minute bars of such sessions; what the server says.
     pub async fn walk(
         &self,
         (first, last): (TradeDate, TradeDate),
+        known: Option<Nanos>,
         what: &str,
         each: Each<'_>,
         minutes: Option<&mut Vec<MinuteBar>>,
@@ -113,6 +116,9 @@ impl Subject {
         let sessions: Vec<Session<'static>> = self.calendar.sessions(first, last)?.collect();
         let (Some(head), Some(tail)) = (sessions.first(), sessions.last()) else { return Ok(Walked::default()) };
         let (from, till) = (head.from, tail.till);
+        if let Some(until) = known {
+            return self.walk_known(sessions, until, what, each, minutes).await;
+        }
         match &self.source {
             Source::File(trades) => {
                 let lies = |s: &&Session<'_>| trades.lower_bound(s.from) < trades.lower_bound(s.till);
@@ -133,14 +139,7 @@ impl Subject {
                         return Ok(Walked(states));
                     }
                     (Some(oldest), _) => {
-                        let symbol = &self.symbol;
-                        return Err(Error::question(
-                            format!(
-                                "{what} of {symbol} is made of trades, and retention dropped those of {} sessions asked for, the first {oldest}",
-                                dropped.missing.len()
-                            ),
-                            "ask for later sessions; market.session_bars tells which have their trades",
-                        ));
+                        return Err(self.lost(what, dropped.missing.len(), *oldest));
                     }
                 }
                 let mut rows = live_rows(db, instrument.id, from, till).await?;
@@ -183,6 +182,84 @@ impl Subject {
             }
         }
     }
+}
+
+impl Subject {
+    fn lost(&self, what: &str, sessions: usize, oldest: TradeDate) -> Error {
+        let symbol = &self.symbol;
+        Error::question(
+            format!(
+                "{what} of {symbol} is made of trades, and retention dropped those of {sessions} sessions asked for, the first {oldest}"
+            ),
+            "ask for later sessions; market.session_bars tells which have their trades",
+        )
+    }
+
+    /// As `walk`, as it was known at an instant.
+    async fn walk_known(
+        &self,
+        sessions: Vec<Session<'static>>,
+        until: Nanos,
+        what: &str,
+        each: Each<'_>,
+        minutes: Option<&mut Vec<MinuteBar>>,
+    ) -> Result<Walked> {
+        let (Some(head), Some(tail)) = (sessions.first(), sessions.last()) else { return Ok(Walked::default()) };
+        let (from, till, first, last) = (head.from, tail.till, head.trade_date, tail.trade_date);
+        let Source::Db(db, instrument) = &self.source else {
+            return Err(Error::question(
+                format!("{what}: a file does not tell when its trades became known"),
+                "leave out known_at, or load the file into a database with ingest",
+            ));
+        };
+        require_server(db, "known_at")?;
+        let as_of = rows_as_of(db, instrument.id, from, till, until).await?;
+        let sealed = sealed(db, instrument.id, (first, last), until).await?;
+        let states = states_as_of(db, instrument, &sessions, &sealed, &as_of, until).await?;
+        let mut rows = as_of.rows;
+        let (mut lost, mut same) = (Vec::new(), true);
+        for session in &sessions {
+            let Some(sealed) = sealed.get(&session.trade_date).filter(|sealed| sealed.dropped) else { continue };
+            // what came after retention dropped the session's trades changes nothing of it; a correction would
+            let corrected = rows_of_session(&rows, session).any(|i| rows.ops[i] != Op::Trade);
+            rows.forget(session.from, session.till);
+            if sealed.known.0 <= until {
+                same &= !corrected && sealed.known.1 <= until && !sealed.bare;
+                lost.push(session.trade_date);
+            }
+        }
+        match (minutes, lost.first()) {
+            (_, None) => {}
+            (Some(minutes), Some(_)) if same => {
+                *minutes = stored_minutes(db, instrument.id, first, last).await?;
+                return Ok(Walked(states));
+            }
+            (_, Some(oldest)) => return Err(self.lost(what, lost.len(), *oldest)),
+        }
+        let rows = Arc::new(rows);
+        let mut sessions = BySession::new(sessions);
+        let mut overlay = Overlay::new(Arc::clone(&rows), 0..rows.len()).known(Some(until));
+        let mut blocks = Blocks::open(db, instrument.id, first, last, Narrow::default()).await?;
+        while let Some((_, part)) = blocks.next().await? {
+            // what retention dropped is refused before; the archive does not keep what was known when
+            let Part::Block(bytes) = part else { continue };
+            let header = Header::parse(&bytes)?;
+            for at in 0..header.pages.len() {
+                sessions.push(overlay.merge(&bytes, &header, at)?, &mut |s, t| each(s, t))?;
+            }
+        }
+        sessions.push(overlay.rest(), &mut |s, t| each(s, t))?;
+        sessions.finish(&mut |s, t| each(s, t))?;
+        Ok(Walked(states))
+    }
+}
+
+/// The argument `known_at`, whose microsecond is in it to its end; `None` for now.
+///
+/// # Errors
+/// If it is no instant.
+pub fn known_at(args: &Arguments<'_>, at: usize) -> Result<Option<Nanos>> {
+    Ok(args.instant(at)?.map(|ts| ts.div_euclid(1000).saturating_mul(1000).saturating_add(999)))
 }
 
 /// The minute bars of sealed sessions, which outlive their trades.
