@@ -10,6 +10,7 @@ use std::time::Duration;
 
 /// What `\?` prints.
 const HELP: &str = r"Statements end with a semicolon and may take many lines. Ctrl-C cancels one, Ctrl-D leaves.
+Tab completes tables, columns, functions and, within quotes, symbols; the arrows and Ctrl-R bring back what was typed.
 
   \d [NAME]               tables; or the columns of a table, or what a function or an instrument is
   \dt [PATTERN]           tables and files, * and ? as in file names

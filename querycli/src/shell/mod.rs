@@ -1,5 +1,6 @@
 //! The shell: statements and backslash commands, from a prompt, a file, a pipe or the command line.
 
+mod complete;
 mod meta;
 mod prompt;
 mod split;
