@@ -1,12 +1,11 @@
 //! Rows of a binary COPY.
 
-use super::Db;
+use super::working::Working;
 use crate::error::{Error, Result};
 use bytes::{Buf, Bytes, BytesMut};
 use futures_util::StreamExt;
 use std::pin::Pin;
-use std::sync::Arc;
-use tokio_postgres::{Client, CopyOutStream};
+use tokio_postgres::CopyOutStream;
 
 const EPOCH_GAP_DAYS: i32 = 10_957;
 const EPOCH_GAP_MICROS: i64 = EPOCH_GAP_DAYS as i64 * 86_400_000_000;
@@ -15,9 +14,8 @@ const HEADER: &[u8] = b"PGCOPY\n\xff\r\n\0";
 /// A stream of rows.
 pub struct CopyRows {
     stream: Pin<Box<CopyOutStream>>,
-    // Some until the stream has ended; dropping it before closes the connection, which cancels the query.
-    client: Option<Client>,
-    db: Arc<Db>,
+    // Some until the stream has ended; dropping it before cancels the query.
+    working: Option<Working>,
     chunk: Bytes,
     begun: bool,
 }
@@ -33,8 +31,8 @@ fn broken() -> Error {
 }
 
 impl CopyRows {
-    pub(super) fn new(stream: CopyOutStream, client: Client, db: Arc<Db>) -> CopyRows {
-        CopyRows { stream: Box::pin(stream), client: Some(client), db, chunk: Bytes::new(), begun: false }
+    pub(super) fn new(stream: CopyOutStream, working: Working) -> CopyRows {
+        CopyRows { stream: Box::pin(stream), working: Some(working), chunk: Bytes::new(), begun: false }
     }
 
     /// The next row; `None` at the end.
@@ -46,7 +44,7 @@ impl CopyRows {
             if let Some(fields) = self.row()? {
                 return Ok(Some(fields));
             }
-            if self.client.is_none() {
+            if self.working.is_none() {
                 // The stream must not be asked again after its end.
                 return Ok(None);
             }
@@ -64,8 +62,8 @@ impl CopyRows {
                     };
                 }
                 None => {
-                    if let Some(client) = self.client.take() {
-                        self.db.give_back(client);
+                    if let Some(working) = self.working.take() {
+                        working.done();
                     }
                     return Ok(None);
                 }

@@ -8,8 +8,10 @@ mod copy;
 mod filter;
 mod pushdown;
 mod read;
+mod refused;
 mod table;
 mod trades;
+mod working;
 
 pub use copy::{CopyRows, Fields};
 pub use filter::{Condition, conditions};
@@ -19,24 +21,26 @@ pub use read::{
 };
 pub use table::PgTable;
 pub use trades::{Places, TradesTable};
+use working::Working;
 
 use crate::archive::Archive;
 use crate::credentials::{Login, World};
-use crate::error::{Error, Result, causes};
+use crate::error::{Error, Result};
 use crate::known::Calendars;
 use std::collections::HashMap;
 use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
 use tokio_postgres::config::{Host, SslMode};
-use tokio_postgres::error::SqlState;
 use tokio_postgres::{Client, Config, NoTls};
 
 /// The SQL version of the extension this program understands; a later patch of it is fine too.
 const EXTENSION: &str = "0.2";
 const BEGIN: &str = "BEGIN TRANSACTION ISOLATION LEVEL REPEATABLE READ READ ONLY";
-// Plans write timestamps as UTC and texts without escapes, whatever the server's or the role's settings say.
+// Plans write timestamps as UTC and texts without escapes, whatever the server's or the role's settings say. Where the server
+// can see that a client is gone, it ends what that client asked for.
 const SETTINGS: &str = "SET TimeZone = 'UTC'; SET standard_conforming_strings = on; SET extra_float_digits = 1; \
-     SET search_path = pg_catalog, market; SET DateStyle = 'ISO, YMD'";
+     SET search_path = pg_catalog, market; SET DateStyle = 'ISO, YMD'; \
+     SELECT set_config('client_connection_check_interval', '1s', false) WHERE version() LIKE '%linux%'";
 
 /// A database with the extension, an archive, or both.
 pub struct Db {
@@ -53,7 +57,7 @@ pub struct Db {
 
 /// The connections to a database.
 struct Server {
-    login: Login,
+    login: Arc<Login>,
     leader: tokio::sync::Mutex<Client>,
     snapshot: Mutex<String>,
     idle: Mutex<Vec<Client>>,
@@ -93,23 +97,16 @@ where
     tokio::spawn(async move { drop(connection.await) });
 }
 
+/// Whether its connections are without TLS.
+fn plain(login: &Login) -> bool {
+    let sockets = login.config.get_hosts().iter().all(|host| matches!(host, Host::Unix(_)));
+    sockets || login.config.get_ssl_mode() == SslMode::Disable
+}
+
 async fn client(login: &Login) -> Result<Client> {
     let config = &login.config;
-    let refused = |error: tokio_postgres::Error| {
-        let hint = match error.code() {
-            Some(code) if *code == SqlState::INVALID_CATALOG_NAME => {
-                "create it with createdb, then CREATE EXTENSION bellwether"
-            }
-            Some(_) => "check the user, and its password in PGPASSWORD, the pgpass file or the service file",
-            None => {
-                "is it running, and is the address in --db or BELLWETHER_DB right? `cargo xtask pg start` starts one, `cargo xtask pg url` prints its address"
-            }
-        };
-        let reason = error.as_db_error().map_or_else(|| causes(&error), |db| db.message().to_string());
-        Error::world(format!("cannot connect to {}: {reason}", place(config)), hint)
-    };
-    let sockets = config.get_hosts().iter().all(|host| matches!(host, Host::Unix(_)));
-    let client = if sockets || config.get_ssl_mode() == SslMode::Disable {
+    let refused = |error: tokio_postgres::Error| refused::refused(config, &error);
+    let client = if plain(login) {
         let (client, connection) = config.connect(NoTls).await.map_err(refused)?;
         drive(connection);
         client
@@ -158,7 +155,7 @@ impl Db {
             .await?;
         let relations = relations.iter().map(|row| row.get(0)).collect();
         let server = Server {
-            login,
+            login: Arc::new(login),
             leader: tokio::sync::Mutex::new(leader),
             snapshot: Mutex::default(),
             idle: Mutex::default(),
@@ -243,9 +240,10 @@ impl Db {
             _ => (client(&server.login).await?, ""),
         };
         let snapshot = server.snapshot.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        client.batch_execute(&format!("{end}{BEGIN}; SET TRANSACTION SNAPSHOT {}", literal(&snapshot))).await?;
-        let stream = client.copy_out(&format!("COPY ({sql}) TO STDOUT (FORMAT binary)")).await?;
-        Ok(CopyRows::new(stream, client, Arc::clone(self)))
+        let working = Working::new(client, self);
+        working.batch_execute(&format!("{end}{BEGIN}; SET TRANSACTION SNAPSHOT {}", literal(&snapshot))).await?;
+        let stream = working.copy_out(&format!("COPY ({sql}) TO STDOUT (FORMAT binary)")).await?;
+        Ok(CopyRows::new(stream, working))
     }
 
     /// A connection of its own, outside the snapshot: for writing.
