@@ -1,5 +1,6 @@
 //! `session_ohlc` and `trades_between`: bars and trades of the database, or of a file.
 
+pub mod dropped;
 pub mod known;
 
 use crate::archive::{Columns, Pages};
@@ -18,6 +19,7 @@ use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use datafusion::catalog::{TableFunctionArgs, TableFunctionImpl, TableProvider};
 use datafusion::execution::context::SessionContext;
 use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
+use dropped::Made;
 use futures_util::stream;
 use known::View;
 use market::block::{self, Core, Header};
@@ -332,7 +334,7 @@ pub async fn bars_of(
         if request.timeframe.is_intraday()
             || !from_summaries(db, instrument, request, (first, last), &by_date, &mut made).await?
         {
-            return Err(known::bare(instrument, dropped.minutes.len(), *oldest));
+            return Err(dropped::minutes(&instrument.symbol, dropped.minutes.len(), *oldest));
         }
         if !touched.is_empty() {
             let narrow = Narrow { days: Some(touched), ..Narrow::default() };
@@ -346,14 +348,7 @@ pub async fn bars_of(
         }
     } else {
         if let Some(oldest) = dropped.missing.first() {
-            let symbol = &instrument.symbol;
-            return Err(Error::question(
-                format!(
-                    "these bars of {symbol} are made of trades, and retention dropped those of {} sessions asked for, the first {oldest}",
-                    dropped.missing.len()
-                ),
-                "ask for a timeframe of whole minutes, whose bars are kept, for later sessions, or name the archive with --archive",
-            ));
+            return Err(dropped::trades(Made::Bars, &instrument.symbol, dropped.missing.len(), *oldest));
         }
         from_trades(db, instrument, request, (first, last), Narrow::default(), &sessions, &rows, &mut made).await?;
     }

@@ -507,3 +507,54 @@ async fn the_tables_of_an_archive_are_the_databases() -> Result<()> {
     assert!(found[3].starts_with("1,F,CME_EQUITY,") && found[3].ends_with(",2025-11-19,2025-12-02"), "{found:?}");
     Ok(())
 }
+
+/// What is made of trades and not of bars asks the archive as bars do, also when retention left nothing but session bars.
+#[tokio::test(flavor = "multi_thread")]
+async fn levels_profiles_and_flows_of_archived_sessions_are_the_databases() -> Result<()> {
+    let (database, client) = filled("archive_levels", 120).await?;
+    client.batch_execute("SET timezone = 'UTC'; SET extra_float_digits = 1").await?;
+    let folder = tempfile::tempdir()?;
+    let place = folder.path().join("archive");
+    ended(&archive(&database, &place, &["push"])?.output()?, 0)?;
+    let archived = place.to_str().context("no UTF-8")?;
+    let (mut script, mut expected) = (String::new(), Vec::new());
+    for (symbol, _) in SYMBOLS {
+        for call in [
+            "session_levels($, '2025-11-25')",
+            "session_levels($, '2025-11-28', opening_minutes => 15)",
+            "session_profile($, '2025-11-26', bin => 0.5)",
+            "session_flow($, '30m', '2025-11-24', '2025-11-28')",
+            "activity_ohlc($, 'ticks', 25, '2025-11-21', '2025-11-25')",
+        ] {
+            let sql = format!("SELECT 1 AS q, * FROM market.{}", call.replace('$', &format!("'{symbol}'")));
+            expected.extend(answers(&client, &sql).await.with_context(|| sql.clone())?);
+            script = format!("{script}{sql};\n");
+        }
+    }
+    assert!(expected.len() > 350, "{} rows", expected.len());
+    let file = folder.path().join("levels.sql");
+    fs::write(&file, script)?;
+    same("querycli --archive", &querycli(&["--archive", archived], &file)?, &expected);
+    let both = ["--db", &database.url, "--archive", archived];
+    drop_trades(&client).await?;
+    same("without trades", &querycli(&both, &file)?, &expected);
+    client
+        .batch_execute("DELETE FROM market.bar_blocks; UPDATE market.session_bars SET minutes_dropped_at = now()")
+        .await?;
+    same("without minute bars", &querycli(&both, &file)?, &expected);
+
+    let alone = Command::new(tests::program("querycli")?)
+        .args(["--db", &database.url, "-c", "SELECT * FROM session_levels('X', '2025-11-25')"])
+        .env_remove("BELLWETHER_ARCHIVE")
+        .output()?;
+    let error = String::from_utf8_lossy(&alone.stderr);
+    ensure!(alone.status.code() == Some(2), "{error}");
+    // of the session and of the one before it, each asked for by itself
+    ensure!(
+        error.contains(
+            "levels of X is made of trades, and retention dropped those of 1 sessions asked for, the first 2025-11-24"
+        ) && error.contains("; --archive names an archive that has them"),
+        "{error}"
+    );
+    Ok(())
+}

@@ -1,5 +1,6 @@
 //! Bars as they were known at a past instant, and bars by receipt time: what the extension's `known.rs` does, over the wire.
 
+use super::dropped::{self, Made};
 use super::{Bars, LOOK_BACK_DAYS, State, bars_of, close_before, from_minutes, last_close, rows_of_session, states};
 use crate::db::{Blocks, Db, Instrument, Narrow, Overlay, Part, date, live_rows, rows_as_of, timestamptz};
 use crate::error::{Error, Result};
@@ -236,7 +237,7 @@ pub async fn bars_known(
             !others.contains(&s.trade_date) && sealed.get(&s.trade_date).is_some_and(|sealed| sealed.bare)
         };
         if let Some(oldest) = sessions.iter().find(bare) {
-            return Err(self::bare(instrument, sessions.iter().filter(bare).count(), oldest.trade_date));
+            return Err(dropped::minutes(&symbol, sessions.iter().filter(bare).count(), oldest.trade_date));
         }
         from_minutes(db, instrument, request, (first, last), &by_date, &others, &mut made).await?;
     }
@@ -245,7 +246,7 @@ pub async fn bars_known(
     let lost = |s: &Session<'_>| needs(s) && sealed.get(&s.trade_date).is_some_and(|sealed| sealed.dropped);
     let lost: Vec<TradeDate> = of_trades.iter().filter(|s| lost(s)).map(|s| s.trade_date).collect();
     if let Some(oldest) = lost.first() {
-        return Err(dropped(instrument, lost.len(), *oldest));
+        return Err(dropped::trades_known(Made::Bars, &symbol, lost.len(), *oldest));
     }
     let mut core = Core::new();
     for session in of_trades {
@@ -341,7 +342,8 @@ async fn received(
     let (first, last) = (head.trade_date, tail.trade_date);
     let others = received_in(db, instrument, head.from, tail.till).await?;
     if let Some(oldest) = others.iter().find(|other| other.dropped) {
-        return Err(dropped(instrument, others.iter().filter(|other| other.dropped).count(), oldest.date));
+        let sessions = others.iter().filter(|other| other.dropped).count();
+        return Err(dropped::trades_known(Made::Bars, &instrument.symbol, sessions, oldest.date));
     }
     // a row may be received at any time, whenever its trade happened
     let (rows, mut states) = match known {
@@ -462,26 +464,4 @@ pub async fn trades_known(
     }
     add(overlay.rest());
     Ok(all)
-}
-
-/// The error that bars need minute bars which retention dropped.
-pub(super) fn bare(instrument: &Instrument, sessions: usize, oldest: TradeDate) -> Error {
-    let symbol = &instrument.symbol;
-    Error::question(
-        format!(
-            "these bars of {symbol} are made of minute bars, and retention dropped those of {sessions} sessions asked for, the first {oldest}"
-        ),
-        "ask for whole sessions (1d, 1w ...), whose bars are kept, or for later ones",
-    )
-}
-
-/// The error that bars need trades which retention dropped.
-pub(super) fn dropped(instrument: &Instrument, sessions: usize, oldest: TradeDate) -> Error {
-    let symbol = &instrument.symbol;
-    Error::question(
-        format!(
-            "these bars of {symbol} are made of trades, and retention dropped those of {sessions} sessions asked for, the first {oldest}"
-        ),
-        "ask for a timeframe of whole minutes, whose bars are kept, or for later sessions",
-    )
 }

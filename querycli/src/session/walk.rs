@@ -1,5 +1,6 @@
 //! Sessions of an instrument one after the other, with their trades as readers see them.
 
+use crate::bars::dropped::{self, Made};
 use crate::bars::known::{require_server, sealed, states_as_of};
 use crate::bars::{State, calendar_of, rows_of_session, states};
 use crate::db::{Blocks, Db, Instrument, Minutes, Narrow, Overlay, Part, date, live_rows, rows_as_of};
@@ -139,7 +140,7 @@ impl Subject {
                         return Ok(Walked(states));
                     }
                     (Some(oldest), _) => {
-                        return Err(self.lost(what, dropped.missing.len(), *oldest));
+                        return Err(dropped::trades(Made::Other(what), &self.symbol, dropped.missing.len(), *oldest));
                     }
                 }
                 let mut rows = live_rows(db, instrument.id, from, till).await?;
@@ -185,16 +186,6 @@ impl Subject {
 }
 
 impl Subject {
-    fn lost(&self, what: &str, sessions: usize, oldest: TradeDate) -> Error {
-        let symbol = &self.symbol;
-        Error::question(
-            format!(
-                "{what} of {symbol} is made of trades, and retention dropped those of {sessions} sessions asked for, the first {oldest}"
-            ),
-            "ask for later sessions; market.session_bars tells which have their trades",
-        )
-    }
-
     /// As `walk`, as it was known at an instant.
     async fn walk_known(
         &self,
@@ -234,7 +225,9 @@ impl Subject {
                 *minutes = stored_minutes(db, instrument.id, first, last).await?;
                 return Ok(Walked(states));
             }
-            (_, Some(oldest)) => return Err(self.lost(what, lost.len(), *oldest)),
+            (_, Some(oldest)) => {
+                return Err(dropped::trades_known(Made::Other(what), &self.symbol, lost.len(), *oldest));
+            }
         }
         let rows = Arc::new(rows);
         let mut sessions = BySession::new(sessions);
