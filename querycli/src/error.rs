@@ -163,7 +163,7 @@ fn plan_hint(message: &str) -> String {
         return "SHOW TABLES lists what there is; name a file on the command line or a database with --db".into();
     }
     if message.starts_with("table function '") {
-        return "table functions are sessions, session_of, auctions, session_ohlc, session_levels, session_profile, session_flow, session_stat, session_states, activity_ohlc, trades_between and explain_bar".into();
+        return "table functions are sessions, session_of, auctions, session_ohlc, session_levels, session_profile, session_flow, session_stat, session_states, session_grid, activity_ohlc, trades_between and explain_bar".into();
     }
     String::new()
 }

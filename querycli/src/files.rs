@@ -1,6 +1,7 @@
 //! Files and folders as tables (Parquet, CSV, JSON, Arrow; packed or not), and trades read out of them.
 
 use crate::error::{Error, Result, external};
+use crate::remote;
 use crate::tables::Market;
 use arrow::array::{Array, AsArray, RecordBatch};
 use arrow::compute::cast;
@@ -52,23 +53,30 @@ pub async fn register(context: &SessionContext, market: &Market, files: &[PathBu
 
 /// What a file holds, by its name.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-enum Kind {
+pub enum Kind {
+    /// Apache Parquet.
     Parquet,
+    /// Text with this byte between columns.
     Separated(u8),
+    /// An array of objects, or an object a line.
     Json,
+    /// Arrow IPC.
     Arrow,
 }
 
 /// How a file is packed, by the end of its name.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-enum Packed {
+pub enum Packed {
+    /// Not at all.
     No,
+    /// `.gz`.
     Gzip,
+    /// `.zst`.
     Zstd,
 }
 
 /// Kind, extension without the packing, and packing; `None` for a name that says nothing.
-fn kind_of(name: &str) -> Option<(Kind, String, Packed)> {
+pub fn kind_of(name: &str) -> Option<(Kind, String, Packed)> {
     let lower = name.to_ascii_lowercase();
     let ends = [(".gz", Packed::Gzip), (".zst", Packed::Zstd)];
     let (bare, packed) = ends
@@ -90,7 +98,8 @@ fn kind_of(name: &str) -> Option<(Kind, String, Packed)> {
     Some((kind, format!(".{extension}"), packed))
 }
 
-const KINDS: &str =
+/// What a user may name.
+pub const KINDS: &str =
     "give .parquet, .csv, .tsv, .json, .ndjson or .arrow files, also as .gz or .zst, or a folder of such files";
 
 /// The data files below a folder, sorted; hidden ones and those named with a `_` are none.
@@ -113,7 +122,7 @@ fn below(folder: &Path, found: &mut Vec<PathBuf>) -> std::io::Result<()> {
 }
 
 /// Columns that a folder's layout tells: `symbol=ESZ25/trade_date=2025-11-28/...`.
-fn partitions(folder: &Path, file: &Path) -> Vec<(String, DataType)> {
+pub fn partitions(folder: &Path, file: &Path) -> Vec<(String, DataType)> {
     let inner = file.strip_prefix(folder).unwrap_or(file).parent().unwrap_or(Path::new(""));
     let column = |part: std::path::Component<'_>| {
         let part = part.as_os_str().to_string_lossy().into_owned();
@@ -127,7 +136,30 @@ fn partitions(folder: &Path, file: &Path) -> Vec<(String, DataType)> {
     inner.components().filter_map(column).collect()
 }
 
-async fn open(context: &SessionContext, market: &Market, asked: &Path) -> Result<Arc<dyn TableProvider>> {
+/// Files of one kind that are one table.
+pub struct Source {
+    /// Where they are, for DataFusion; a folder ends with `/`.
+    pub path: String,
+    /// What they hold.
+    pub kind: Kind,
+    /// How their names end.
+    pub extension: String,
+    /// What the folder's layout tells.
+    pub columns: Vec<(String, DataType)>,
+    /// The files of a folder.
+    pub members: Vec<String>,
+    /// Whether JSON is one array.
+    pub array: bool,
+}
+
+/// Opens a file or a folder, of this machine or of an object store.
+///
+/// # Errors
+/// What is not there, is of no kind that is known, or cannot be read.
+pub async fn open(context: &SessionContext, market: &Market, asked: &Path) -> Result<Arc<dyn TableProvider>> {
+    if remote::is_remote(asked) {
+        return remote::open(context, market, asked).await;
+    }
     let shown = asked.display();
     if !asked.exists() {
         return Err(Error::question(format!("there is no file {shown}"), KINDS));
@@ -170,28 +202,50 @@ async fn open(context: &SessionContext, market: &Market, asked: &Path) -> Result
     }
     let path =
         place.to_str().ok_or_else(|| Error::question(format!("the name of {shown} is not UTF-8"), "rename it"))?;
-    let path = if place.is_dir() { format!("{path}/") } else { path.to_owned() };
-    let frame = match kind {
+    let mut source = Source {
+        path: path.to_owned(),
+        kind,
+        extension,
+        columns,
+        members: Vec::new(),
+        array: kind == Kind::Json && starts_array(&place, &files[0]),
+    };
+    if place.is_dir() {
+        source.path.push('/');
+        let mut members = Vec::new();
+        below(&place, &mut members).map_err(unreadable)?;
+        source.members = members.iter().map(|file| file.to_string_lossy().into_owned()).collect();
+    }
+    read(context, &source, &shown.to_string()).await
+}
+
+/// The table of a source.
+///
+/// # Errors
+/// Files that are not what their names say.
+pub async fn read(context: &SessionContext, source: &Source, shown: &str) -> Result<Arc<dyn TableProvider>> {
+    let (path, extension, columns) = (source.path.as_str(), source.extension.as_str(), source.columns.clone());
+    let frame = match source.kind {
         Kind::Parquet => {
-            let options = ParquetReadOptions::default().file_extension(&extension).table_partition_cols(columns);
+            let options = ParquetReadOptions::default().file_extension(extension).table_partition_cols(columns);
             context.read_parquet(path, options).await
         }
         Kind::Separated(delimiter) => {
-            let schema = match place.is_dir() {
-                true => Some(common(context, &place, &extension, delimiter).await?),
-                false => None,
+            let schema = match source.members.is_empty() {
+                true => None,
+                false => Some(common(context, source, delimiter).await?),
             };
-            let mut options = CsvReadOptions::default().file_extension(&extension).delimiter(delimiter);
+            let mut options = CsvReadOptions::default().file_extension(extension).delimiter(delimiter);
             options.schema = schema.as_ref();
             context.read_csv(path, options.table_partition_cols(columns)).await
         }
         Kind::Json => {
-            let options = JsonReadOptions::default().file_extension(&extension).table_partition_cols(columns);
-            context.read_json(path, options.newline_delimited(!is_array(&place, &files[0]))).await
+            let options = JsonReadOptions::default().file_extension(extension).table_partition_cols(columns);
+            context.read_json(path, options.newline_delimited(!source.array)).await
         }
         Kind::Arrow => {
             let mut options = ArrowReadOptions::default().table_partition_cols(columns);
-            options.file_extension = &extension;
+            options.file_extension = extension;
             context.read_arrow(path, options).await
         }
     };
@@ -204,14 +258,11 @@ async fn open(context: &SessionContext, market: &Market, asked: &Path) -> Result
 
 /// The columns that fit every CSV file of a folder: 682 in one and 681.5 in another are floats, seconds and microseconds are
 /// microseconds, and what fits nothing else is text.
-async fn common(context: &SessionContext, folder: &Path, extension: &str, delimiter: u8) -> Result<Schema> {
-    let mut files = Vec::new();
-    below(folder, &mut files).map_err(|error| Error::world(format!("{}: {error}", folder.display()), ""))?;
+async fn common(context: &SessionContext, source: &Source, delimiter: u8) -> Result<Schema> {
     let mut fields: Vec<Field> = Vec::new();
-    for file in files {
-        let path = file.to_string_lossy().into_owned();
-        let options = CsvReadOptions::default().file_extension(extension).delimiter(delimiter);
-        let frame = context.read_csv(path, options).await?;
+    for file in &source.members {
+        let options = CsvReadOptions::default().file_extension(&source.extension).delimiter(delimiter);
+        let frame = context.read_csv(file.as_str(), options).await?;
         for field in frame.schema().as_arrow().fields() {
             match fields.iter_mut().find(|known| known.name() == field.name()) {
                 Some(known) => *known = Field::new(known.name(), wider(known.data_type(), field.data_type()), true),
@@ -256,11 +307,16 @@ fn unpack(asked: &Path, file: &Path, packed: Packed, into: &Path) -> std::io::Re
 }
 
 /// Whether a JSON file is one array rather than an object a line.
-fn is_array(place: &Path, first: &Path) -> bool {
+fn starts_array(place: &Path, first: &Path) -> bool {
     let file = if place.is_dir() { first } else { place };
     let mut head = [0; 256];
     let read = std::fs::File::open(file).and_then(|mut file| std::io::Read::read(&mut file, &mut head)).unwrap_or(0);
-    head[..read].iter().find(|byte| !byte.is_ascii_whitespace()) == Some(&b'[')
+    is_array(&head[..read])
+}
+
+/// Whether JSON that begins so is one.
+pub fn is_array(head: &[u8]) -> bool {
+    head.iter().find(|byte| !byte.is_ascii_whitespace()) == Some(&b'[')
 }
 
 /// The trades of a symbol in a file, sorted. Without `seq` the row's number orders trades of one instant.

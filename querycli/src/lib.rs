@@ -6,6 +6,7 @@
 mod aggregate;
 mod analytics;
 pub mod archive;
+mod asof;
 mod auctions;
 mod bars;
 mod between;
@@ -19,12 +20,14 @@ pub mod error;
 mod execute;
 mod explain;
 mod files;
+mod fill;
 mod known;
 mod lazy;
 mod manual;
 mod names;
 pub mod output;
 mod progress;
+mod remote;
 mod rewrite;
 mod scalar;
 mod session;
@@ -58,7 +61,7 @@ pub struct Options {
     pub read_db: Option<String>,
     /// An archive: instead of a database, or beside one for the trades that retention dropped there.
     pub archive: Option<String>,
-    /// Parquet and CSV files, each a table named by its stem.
+    /// Files and folders, here or in object stores, each a table named by its stem.
     pub files: Vec<PathBuf>,
     /// The calendar of the instruments in the files, where their symbol does not tell.
     pub calendar: Option<String>,
@@ -117,6 +120,8 @@ impl Session {
         for function in aggregate::functions() {
             context.register_udaf(function);
         }
+        context.register_udwf(fill::fill_previous());
+        context.register_relation_planner(Arc::new(asof::AsofPlanner))?;
         analytics::register(&context);
         sessions::register(&context, &calendars);
         auctions::register(&context, &calendars);

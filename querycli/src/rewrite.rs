@@ -4,11 +4,12 @@
 //! statement, before planning: every call gets its bare name and its arguments in declared order, NULL where one is left out.
 
 use crate::analytics::DOCS;
+use crate::asof;
 use crate::error::{Error, Result};
 use datafusion::sql::parser::{CopyToSource, Statement};
 use datafusion::sql::sqlparser::ast::{
     AccessExpr, Expr, Function, FunctionArg, FunctionArgExpr, FunctionArguments, Ident, ObjectName, ObjectNamePart,
-    Subscript, TableFactor, Value, VisitMut, VisitorMut,
+    Select, Subscript, TableFactor, Value, VisitMut, VisitorMut,
 };
 use datafusion::sql::sqlparser::dialect::PostgreSqlDialect;
 use datafusion::sql::sqlparser::parser::Parser;
@@ -94,6 +95,11 @@ impl VisitorMut for Calls {
                 Err(error) => return ControlFlow::Break(error),
             }
         }
+        ControlFlow::Continue(())
+    }
+
+    fn pre_visit_select(&mut self, select: &mut Select) -> ControlFlow<Error> {
+        asof::wrap(select);
         ControlFlow::Continue(())
     }
 

@@ -24,9 +24,16 @@ pub struct Options {
     )]
     pub read_db: Option<String>,
     /// An archive: instead of a database, or beside one for the trades that retention dropped there
-    #[arg(long, env = "BELLWETHER_ARCHIVE", value_name = "DIR", help_heading = "Where to read")]
+    #[arg(
+        long,
+        env = "BELLWETHER_ARCHIVE",
+        hide_env_values = true,
+        value_name = "DIR",
+        help_heading = "Where to read"
+    )]
     pub archive: Option<String>,
-    /// A Parquet or CSV file: a table named by its stem; a single one is also `trades` and `t`. May be repeated
+    /// A file or a folder of Parquet, CSV, JSON or Arrow, here or at s3://, gs:// or az://: a table named by its stem; a
+    /// single one is also `trades` and `t`. May be repeated
     #[arg(long, value_name = "FILE", help_heading = "Where to read")]
     pub data: Vec<PathBuf>,
     /// The calendar of the instruments in files, where their symbol does not tell

@@ -22,7 +22,7 @@ Examples:
 
 Statements end with a semicolon. A file may hold backslash commands too. The first error ends a script; in the shell it does not.")]
 pub struct Arguments {
-    /// Parquet and CSV files: tables named by their stems; a single one is also `trades` and `t`
+    /// Files and folders, here or at s3://, gs:// or az://: tables named by their stems; a single one is also `trades` and `t`
     #[arg(value_name = "FILE")]
     pub files: Vec<PathBuf>,
     /// SQL to run; may be given several times

@@ -2,6 +2,7 @@
 
 mod activity;
 mod flow;
+mod grid;
 mod levels;
 mod stats;
 mod walk;
@@ -26,6 +27,7 @@ use std::sync::Arc;
 pub fn register(context: &SessionContext, market: &Arc<Market>) {
     context.register_udtf("activity_ohlc", Arc::new(activity::ActivityOhlc(Arc::clone(market))));
     context.register_udtf("session_flow", Arc::new(flow::SessionFlow(Arc::clone(market))));
+    context.register_udtf("session_grid", Arc::new(grid::SessionGrid(Arc::clone(market))));
     context.register_udtf("session_levels", Arc::new(levels::SessionLevels(Arc::clone(market))));
     context.register_udtf("session_profile", Arc::new(levels::SessionProfile(Arc::clone(market))));
     context.register_udtf("session_stat", Arc::new(stats::SessionStat(Arc::clone(market))));

@@ -1,0 +1,188 @@
+//! ASOF JOIN against a search through all pairs, and the filling of gaps.
+
+#![allow(clippy::unwrap_used, reason = "a test that cannot run its program has failed")]
+
+use std::fmt::Write as _;
+use std::path::Path;
+use std::process::{Command, Output};
+
+fn run(dir: &Path, arguments: &[&str]) -> Output {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_querycli"));
+    command.current_dir(dir).args(arguments);
+    for name in ["BELLWETHER_DB", "BELLWETHER_READ_DB", "BELLWETHER_ARCHIVE", "PGSERVICE"] {
+        command.env_remove(name);
+    }
+    command.output().unwrap()
+}
+
+fn csv(dir: &Path, sql: &str) -> Vec<Vec<String>> {
+    let out = run(dir, &["left.csv", "right.csv", "--format", "csv", "-c", sql]);
+    assert!(out.status.success(), "{sql}: {}", String::from_utf8_lossy(&out.stderr));
+    let text = String::from_utf8(out.stdout).unwrap();
+    text.lines().skip(1).map(|line| line.split(',').map(str::to_owned).collect()).collect()
+}
+
+/// Numerical Recipes' generator: the rows are the same in every run.
+struct Chance(u64);
+
+impl Chance {
+    fn below(&mut self, n: u64) -> u64 {
+        self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        (self.0 >> 33) % n
+    }
+}
+
+#[derive(Clone, Debug)]
+struct Row {
+    id: u64,
+    symbol: String,
+    /// Milliseconds; some rows have none.
+    ts: Option<u64>,
+    seq: u64,
+}
+
+/// Few symbols and few instants, so that there are many ties; some symbols are on one side alone, some are missing.
+fn rows(chance: &mut Chance, n: u64, symbols: &[&str]) -> Vec<Row> {
+    let one = |id| Row {
+        id,
+        symbol: symbols[chance.below(symbols.len() as u64) as usize].to_owned(),
+        ts: (chance.below(20) > 0).then(|| chance.below(300)),
+        seq: 1000 + (id * 7919) % n,
+    };
+    (0..n).map(one).collect()
+}
+
+fn write(dir: &Path, name: &str, rows: &[Row]) {
+    let mut text = "id,symbol,ts,seq\n".to_owned();
+    for row in rows {
+        let ts = row.ts.map_or(String::new(), |ts| format!("2025-11-28T14:30:00.{ts:03}Z"));
+        writeln!(text, "{},{},{ts},{}", row.id, row.symbol, row.seq).unwrap();
+    }
+    std::fs::write(dir.join(name), text).unwrap();
+}
+
+#[test]
+fn every_left_row_gets_the_last_right_row_in_time() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut chance = Chance(20_251_128);
+    let left = rows(&mut chance, 400, &["A", "B", "C", ""]);
+    let right = rows(&mut chance, 300, &["A", "B", "D", ""]);
+    write(dir.path(), "left.csv", &left);
+    write(dir.path(), "right.csv", &right);
+    let mut matched = 0;
+    for (op, fits) in [
+        (">=", (|l, r| l >= r) as fn(u64, u64) -> bool),
+        (">", |l, r| l > r),
+        ("<=", |l, r| l <= r),
+        ("<", |l, r| l < r),
+    ] {
+        // The next one ahead is the first of those that fit, the last one behind the last.
+        let ahead = op.starts_with('<');
+        let mut expected = Vec::new();
+        for l in &left {
+            let fit = right.iter().filter(|r| {
+                !l.symbol.is_empty() && l.symbol == r.symbol && matches!((l.ts, r.ts), (Some(l), Some(r)) if fits(l, r))
+            });
+            let found = match ahead {
+                true => fit.min_by_key(|r| (r.ts, r.seq)),
+                false => fit.max_by_key(|r| (r.ts, r.seq)),
+            };
+            matched += usize::from(found.is_some());
+            expected.push(vec![l.id.to_string(), found.map_or(String::new(), |r| r.id.to_string())]);
+        }
+        let flipped = op.replace('>', "?").replace('<', ">").replace('?', "<");
+        for join in [
+            format!("l ASOF JOIN \"right\" AS r MATCH_CONDITION (l.ts {op} r.ts) ON l.symbol = r.symbol"),
+            format!("l ASOF JOIN \"right\" AS r MATCH_CONDITION (r.ts {flipped} l.ts) USING (symbol)"),
+        ] {
+            let sql = format!("SELECT l.id, r.id AS found FROM \"left\" AS {join} ORDER BY l.id");
+            assert_eq!(csv(dir.path(), &sql), expected, "{sql}");
+        }
+    }
+    assert!(matched > 600, "{matched} rows found one");
+}
+
+#[test]
+fn asof_joins_stand_beside_other_joins_and_keep_names() {
+    let dir = tempfile::tempdir().unwrap();
+    let row = |id, symbol: &str, ts| Row { id, symbol: symbol.into(), ts: Some(ts), seq: id };
+    write(dir.path(), "left.csv", &[row(1, "A", 100), row(2, "A", 200), row(3, "B", 150)]);
+    write(dir.path(), "right.csv", &[row(10, "A", 90), row(11, "A", 150), row(12, "B", 200)]);
+    let check = |sql: &str, expected: &[&str]| {
+        let rows: Vec<String> = csv(dir.path(), sql).iter().map(|row| row.join(",")).collect();
+        assert_eq!(rows, expected, "{sql}");
+    };
+    check(
+        "SELECT l.id, a.id, b.id, o.id FROM \"left\" l JOIN \"left\" o ON o.id = l.id
+           ASOF JOIN \"right\" a MATCH_CONDITION (l.ts >= a.ts) ON l.symbol = a.symbol
+           ASOF JOIN \"right\" b MATCH_CONDITION (l.ts < b.ts) ON l.symbol = b.symbol
+         ORDER BY l.id",
+        &["1,10,11,1", "2,11,,2", "3,,12,3"],
+    );
+    // Without a key the whole table is one series.
+    check(
+        "SELECT l.id, r.id FROM \"left\" l ASOF JOIN \"right\" r MATCH_CONDITION (l.ts >= r.ts) ORDER BY l.id",
+        &["1,10", "2,12", "3,11"],
+    );
+    // USING makes one column of two; ON leaves both.
+    check(
+        "SELECT * FROM (SELECT id, symbol FROM \"left\" WHERE id < 3) l JOIN
+           (SELECT * FROM (SELECT symbol, ts FROM \"left\") x ASOF JOIN (SELECT symbol, ts AS at, seq FROM \"right\") y
+              MATCH_CONDITION (x.ts >= y.at) USING (symbol)) z ON z.symbol = l.symbol AND z.seq = 11 WHERE l.id = 1",
+        &["1,A,A,2025-11-28 14:30:00.2,2025-11-28 14:30:00.15,11"],
+    );
+    // Instants may be computed: half a tenth of a second later.
+    check(
+        "SELECT l.id, r.id FROM \"left\" l ASOF JOIN \"right\" r
+           MATCH_CONDITION (l.ts >= r.ts + INTERVAL '60 milliseconds') ON l.symbol = r.symbol ORDER BY 1",
+        &["1,", "2,10", "3,"],
+    );
+}
+
+#[test]
+fn what_is_no_asof_join_is_refused() {
+    let dir = tempfile::tempdir().unwrap();
+    let row = Row { id: 1, symbol: "A".into(), ts: Some(1), seq: 1 };
+    write(dir.path(), "left.csv", std::slice::from_ref(&row));
+    write(dir.path(), "right.csv", &[row]);
+    for (join, expected) in [
+        ("MATCH_CONDITION (l.ts = r.ts)", "compares the instant of one table with that of the other by >=, >, <= or <"),
+        ("MATCH_CONDITION (l.ts >= l.ts)", "compares the instant of one table with that of the other"),
+        (
+            "MATCH_CONDITION (l.ts >= r.ts) ON l.id > r.id",
+            "ON of an ASOF JOIN says which columns of the two tables are equal",
+        ),
+        ("MATCH_CONDITION (l.ts >= r.ts) USING (nothing)", "USING (nothing) is no column of both tables"),
+        ("ON l.id = r.id", "MATCH_CONDITION"),
+    ] {
+        let sql = format!("SELECT * FROM \"left\" l ASOF JOIN \"right\" r {join}");
+        let out = run(dir.path(), &["left.csv", "right.csv", "-c", &sql]);
+        let error = String::from_utf8_lossy(&out.stderr);
+        assert!(out.status.code() == Some(2) && error.contains(expected), "{sql}: {error}");
+    }
+}
+
+/// New York's half day after Thanksgiving 2025 has seven half hours from 14:30 to 18:00 UTC (NYSE).
+#[test]
+fn gaps_show_in_the_grid_and_are_filled() {
+    let dir = tempfile::tempdir().unwrap();
+    let row = |id, ts| Row { id, symbol: "SPY".into(), ts: Some(ts), seq: id };
+    write(dir.path(), "left.csv", &[row(1, 0)]);
+    write(dir.path(), "right.csv", &[row(2, 1)]);
+    let grid = "session_grid('30m', 'XNYS', '2025-11-27', '2025-11-28')";
+    let rows = csv(dir.path(), &format!("SELECT trade_date, bar_at, bar_end FROM {grid} ORDER BY bar_at"));
+    assert_eq!(rows.len(), 7);
+    assert_eq!(rows[0], ["2025-11-28", "2025-11-28 14:30:00+00", "2025-11-28 15:00:00+00"]);
+    assert_eq!(rows[6][2], "2025-11-28 18:00:00+00");
+    let filled = csv(
+        dir.path(),
+        &format!(
+            "WITH seen (bar_at, price) AS (VALUES (TIMESTAMPTZ '2025-11-28 15:00:00Z', 680.5), (TIMESTAMPTZ '2025-11-28 16:30:00Z', 681.25))
+             SELECT g.bar_at, s.price, fill_previous(s.price) OVER (ORDER BY g.bar_at) AS filled
+             FROM {grid} AS g LEFT JOIN seen AS s ON s.bar_at = g.bar_at ORDER BY g.bar_at"
+        ),
+    );
+    let of = |at: usize| filled.iter().map(|row| row[at].as_str()).collect::<Vec<_>>();
+    assert_eq!(of(1), ["", "680.5", "", "", "681.25", "", ""]);
+    assert_eq!(of(2), ["", "680.5", "680.5", "680.5", "681.25", "681.25", "681.25"]);
+}
