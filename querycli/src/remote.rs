@@ -100,7 +100,7 @@ impl Place<'_> {
         Ok(keys)
     }
 
-    /// Copies objects into a folder, so that they can be unpacked there.
+    /// Copies objects into a folder, in their layout.
     async fn copy(&self, base: &Key, keys: &[Key], into: &Path) -> Result<()> {
         let unwritable =
             |error: std::io::Error| Error::world(format!("cannot write a copy of {}: {error}", self.shown), "");
@@ -172,7 +172,8 @@ pub async fn open(context: &SessionContext, market: &Market, asked: &Path) -> Re
             "name a folder of one kind, or its files",
         ));
     }
-    if kinds.iter().any(|(_, _, packed)| *packed != Packed::No) {
+    // What must be unpacked is copied; so is Arrow, whose schema DataFusion does not find in a stream of pieces.
+    if what == files::Kind::Arrow || kinds.iter().any(|(_, _, packed)| *packed != Packed::No) {
         let copies = tempfile::tempdir().map_err(|error| Error::world(format!("no temporary folder: {error}"), ""))?;
         place.copy(url.prefix(), &keys, copies.path()).await?;
         let local = match folder {

@@ -56,6 +56,9 @@ fn indicators_equal_ta_lib() {
     for part in ["lower", "middle", "upper"] {
         check(&format!("get_field(bollinger(close, 20, 2) OVER w, '{part}')"), &format!("bb_{part}"), 101);
     }
+    for (part, least) in [("adx", 107), ("plus", 113), ("minus", 113)] {
+        check(&format!("get_field(adx(high, low, close, 7) OVER w, '{part}')"), part, least);
+    }
     for (ours, theirs) in [
         ("sma(close, 10) OVER w", "sma"),
         ("rsi(close, 14) OVER w", "rsi"),
@@ -71,6 +74,7 @@ fn returns_and_volatility_equal_pandas() {
     check("log_returns(close) OVER w", "log_returns", 119);
     check("drawdown(close) OVER w", "drawdown", 120);
     check("close_volatility(close, 20) OVER w", "close_volatility", 100);
+    check("zscore(returns, 20) OVER w", "zscore", 100);
     check("parkinson_volatility(high, low, 20) OVER w", "parkinson", 101);
     check("garman_klass_volatility(open, high, low, close, 20) OVER w", "garman_klass", 101);
     check("yang_zhang_volatility(open, high, low, close, 20) OVER w", "yang_zhang", 100);
@@ -79,10 +83,35 @@ fn returns_and_volatility_equal_pandas() {
     }
     for (ours, theirs) in [
         ("close_volatility(close, 20) OVER w", "close_volatility"),
+        ("zscore(returns, 20) OVER w", "zscore"),
         ("parkinson_volatility(high, low, 20) OVER w", "parkinson"),
         ("yang_zhang_volatility(open, high, low, close, 20) OVER w", "yang_zhang"),
     ] {
         check_nulls(ours, theirs);
+    }
+}
+
+/// Not numbers: what the script beside the data makes of TA-Lib's directional movement and pandas' medians.
+#[test]
+fn regimes_and_anomalies_are_flagged_where_the_script_flags_them() {
+    for (ours, theirs, each) in [
+        (
+            "regime(high, low, close, 7) OVER w",
+            "regime",
+            [("", 13), ("down", 58), ("range", 14), ("up", 35)].as_slice(),
+        ),
+        ("anomaly(volume, 9) OVER w", "anomaly", &[("", 8), ("f", 107), ("t", 5)]),
+    ] {
+        let rows = csv(&format!(
+            "SELECT {ours} AS ours, {theirs} AS theirs FROM analytics WINDOW w AS (ORDER BY row) ORDER BY row"
+        ));
+        let mut seen = std::collections::BTreeMap::new();
+        for (at, row) in rows.iter().enumerate() {
+            // NULL is printed as nothing, an empty text as two quotes.
+            assert_eq!(row[0], row[1].trim_matches('"'), "{ours} in row {at}");
+            *seen.entry(row[0].as_str()).or_insert(0) += 1;
+        }
+        assert_eq!(seen.into_iter().collect::<Vec<_>>(), each, "{ours}");
     }
 }
 

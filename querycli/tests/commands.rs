@@ -78,19 +78,33 @@ fn words(example: &str) -> Vec<String> {
     words
 }
 
-const COMMANDS: [&[&str]; 12] = [
+const COMMANDS: [&[&str]; 26] = [
     &[],
     &["sql"],
     &["bars"],
     &["sessions"],
+    &["levels"],
+    &["profile"],
+    &["correlate"],
+    &["seasonality"],
+    &["stats"],
     &["chart"],
     &["verify"],
     &["export"],
     &["export", "trades"],
+    &["export", "bars"],
     &["export", "query"],
     &["describe"],
     &["calendars"],
+    &["calendars", "list"],
+    &["calendars", "show"],
     &["calendars", "diff"],
+    &["calendars", "import"],
+    &["archive"],
+    &["archive", "push"],
+    &["archive", "verify"],
+    &["archive", "prune"],
+    &["archive", "restore"],
 ];
 
 #[test]
@@ -100,6 +114,8 @@ fn help_teaches() {
         let arguments: Vec<&str> = command.iter().copied().chain(["--help"]).collect();
         let help = stdout(dir.path(), &arguments);
         assert!(help.contains("Usage: querycli"), "{command:?}: {help}");
+        // Read it as somebody who has never seen it before accepting it.
+        insta::assert_snapshot!(format!("help_{}", command.join("_")), help);
     }
 }
 
@@ -155,6 +171,32 @@ fn commands_over_files() {
     check("bars_of_an_unknown_timeframe", &["bars", "SPY", "5x"]);
     check("bars_without_trades", &["bars", "QQQ", "5m"]);
     check("dates_the_wrong_way", &["bars", "SPY", "5m", "2025-11-28..2025-11-26"]);
+}
+
+/// Whatever answers rows does so in every format that people and programs read.
+#[test]
+fn every_command_prints_every_format() {
+    let dir = folder();
+    let source = ["--data", "spy.csv", "--calendar", "XNYS"];
+    for format in ["table", "csv", "tsv", "json", "ndjson", "markdown"] {
+        let all = [
+            ["bars", "SPY", "1d"].as_slice(),
+            &["sessions", "XNYS", "2025-11-28"],
+            &["levels", "SPY"],
+            &["profile", "SPY", "--bin", "1"],
+            &["describe"],
+            &["describe", "spy"],
+            &["describe", "XNYS"],
+            &["-c", "SELECT 1 AS a, NULL AS b, '' AS c, 'x|y' AS d, true AS e, 0.1 AS f; SELECT 2 AS second"],
+            &["-c", "SELECT price FROM spy WHERE price < 0"],
+            &["-c", "\\df vwap"],
+        ]
+        .map(|arguments| {
+            let arguments: Vec<&str> = arguments.iter().chain(&source).copied().chain(["--format", format]).collect();
+            told(dir.path(), &arguments)
+        });
+        insta::assert_snapshot!(format!("format_{format}"), all.join("\n"));
+    }
 }
 
 #[test]

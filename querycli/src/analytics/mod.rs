@@ -10,6 +10,7 @@
 
 mod indicator;
 mod performance;
+mod regime;
 mod volatility;
 mod window;
 
@@ -36,8 +37,18 @@ pub struct Doc {
     pub about: &'static str,
 }
 
-/// Every function here.
+/// Every function that SQL has not got.
 pub const DOCS: &[Doc] = &[
+    Doc {
+        name: "session_grid",
+        parameters: &["timeframe", "calendar", "first", "last", "segments"],
+        about: "Every bar that the sessions of a calendar have room for, traded or not, as rows of (trade_date, bar_at, bar_end): the bars that session_ohlc(..., fill => 'null') would have. Joined with a series it shows gaps; ASOF JOIN fills them. Table function.",
+    },
+    Doc {
+        name: "fill_previous",
+        parameters: &["value"],
+        about: "The value of a row or, where it is NULL, of the last row before it that has one; of any type. Window function.",
+    },
     Doc {
         name: "returns",
         parameters: &["price"],
@@ -107,6 +118,26 @@ pub const DOCS: &[Doc] = &[
         name: "yang_zhang_volatility",
         parameters: &["open", "high", "low", "close", "n"],
         about: "Volatility with the jumps between rows, free of drift (Yang and Zhang, Journal of Business 73, 2000), with k = 0.34 / (1.34 + (n + 1) / (n - 1)). Window function.",
+    },
+    Doc {
+        name: "zscore",
+        parameters: &["value", "n"],
+        about: "How many sample standard deviations a value is from the mean of the last n rows, its own among them; NULL where they are all equal. Window function.",
+    },
+    Doc {
+        name: "anomaly",
+        parameters: &["value", "n"],
+        about: "Whether a value is an outlier among the last n rows: its modified z-score 0.6745 |x - median| / median(|x - median|) is above 3.5 (Iglewicz and Hoaglin, How to Detect and Handle Outliers, 1993). Median and deviation know no later rows and are not moved by the outlier itself. Window function.",
+    },
+    Doc {
+        name: "adx",
+        parameters: &["high", "low", "close", "n"],
+        about: "Average directional index over n rows and the shares of the range that went up and down, as (adx, plus, minus) (Wilder, New Concepts in Technical Trading Systems, 1978). Window function.",
+    },
+    Doc {
+        name: "regime",
+        parameters: &["high", "low", "close", "n"],
+        about: "up or down where adx(high, low, close, n) is at least 25, by the greater directional movement, else range (Wilder, 1978). Window function.",
     },
     Doc {
         name: "sharpe",

@@ -1,8 +1,8 @@
 //! The series functions as window functions of SQL.
 
-use super::{doc, indicator, volatility};
+use super::{doc, indicator, regime, volatility};
 use crate::error::{Error, external};
-use arrow::array::{Array, ArrayRef, AsArray, Float64Array, StructArray};
+use arrow::array::{Array, ArrayRef, AsArray, BooleanArray, Float64Array, StringArray, StructArray};
 use arrow::compute::cast;
 use arrow::datatypes::{DataType, Field, FieldRef, Fields, Float64Type};
 use datafusion::common::{Result, plan_err};
@@ -26,15 +26,20 @@ enum Series {
     Parkinson,
     GarmanKlass,
     YangZhang,
+    Zscore,
+    Anomaly,
+    Adx,
+    Regime,
 }
 
 use Series as S;
 
 const BANDS: &[&str] = &["lower", "middle", "upper"];
 const MACD: &[&str] = &["macd", "signal", "histogram"];
+const ADX: &[&str] = &["adx", "plus", "minus"];
 
 impl Series {
-    const ALL: [Series; 14] = [
+    const ALL: [Series; 18] = [
         S::Returns,
         S::LogReturns,
         S::Drawdown,
@@ -49,6 +54,10 @@ impl Series {
         S::Parkinson,
         S::GarmanKlass,
         S::YangZhang,
+        S::Zscore,
+        S::Anomaly,
+        S::Adx,
+        S::Regime,
     ];
 
     fn name(self) -> &'static str {
@@ -67,6 +76,10 @@ impl Series {
             S::Parkinson => "parkinson_volatility",
             S::GarmanKlass => "garman_klass_volatility",
             S::YangZhang => "yang_zhang_volatility",
+            S::Zscore => "zscore",
+            S::Anomaly => "anomaly",
+            S::Adx => "adx",
+            S::Regime => "regime",
         }
     }
 
@@ -74,12 +87,12 @@ impl Series {
     fn arity(self) -> (usize, usize) {
         match self {
             S::Returns | S::LogReturns | S::Drawdown => (1, 0),
-            S::Sma | S::Ema | S::Rsi | S::Close => (1, 1),
+            S::Sma | S::Ema | S::Rsi | S::Close | S::Zscore | S::Anomaly => (1, 1),
             S::Bollinger => (1, 2),
             S::Macd => (1, 3),
             S::Parkinson => (2, 1),
             S::VwapBands => (2, 1),
-            S::Atr => (3, 1),
+            S::Atr | S::Adx | S::Regime => (3, 1),
             S::GarmanKlass | S::YangZhang => (4, 1),
         }
     }
@@ -88,16 +101,40 @@ impl Series {
     fn parts(self) -> &'static [&'static str] {
         match self {
             S::Macd => MACD,
+            S::Adx => ADX,
             S::Bollinger | S::VwapBands => BANDS,
             _ => &[],
         }
     }
 
     fn answer(self) -> DataType {
-        match self.parts() {
-            [] => DataType::Float64,
-            parts => DataType::Struct(fields(parts)),
+        match (self, self.parts()) {
+            (S::Anomaly, _) => DataType::Boolean,
+            (S::Regime, _) => DataType::Utf8,
+            (_, []) => DataType::Float64,
+            (_, parts) => DataType::Struct(fields(parts)),
         }
+    }
+
+    /// The answer of what was computed, a part a column.
+    fn column(self, parts: Vec<Float64Array>) -> Result<ArrayRef> {
+        let one = |mut parts: Vec<Float64Array>| parts.remove(0);
+        Ok(match self.parts() {
+            [] => match self {
+                S::Anomaly => {
+                    Arc::new(BooleanArray::from_iter(one(parts).iter().map(|flag| flag.map(|flag| flag != 0.0))))
+                }
+                S::Regime => {
+                    let name = |number: f64| regime::REGIMES.get(number as usize).copied();
+                    Arc::new(StringArray::from_iter(one(parts).iter().map(|number| number.and_then(name))))
+                }
+                _ => Arc::new(one(parts)),
+            },
+            names => {
+                let columns = parts.into_iter().map(|part| Arc::new(part) as ArrayRef).collect();
+                Arc::new(StructArray::try_new(fields(names), columns, None)?)
+            }
+        })
     }
 
     fn compute(self, of: &[Vec<f64>], n: &[f64]) -> Result<Vec<Vec<f64>>> {
@@ -127,6 +164,10 @@ impl Series {
             S::Parkinson => vec![volatility::parkinson(&of[0], &of[1], count(0)?)],
             S::GarmanKlass => vec![volatility::garman_klass(&of[0], &of[1], &of[2], &of[3], count(0)?)],
             S::YangZhang => vec![volatility::yang_zhang(&of[0], &of[1], &of[2], &of[3], count(0)?)],
+            S::Zscore => vec![regime::zscore(&of[0], count(0)?)],
+            S::Anomaly => vec![regime::anomaly(&of[0], count(0)?)],
+            S::Adx => regime::adx(&of[0], &of[1], &of[2], count(0)?).to_vec(),
+            S::Regime => vec![regime::regime(&of[0], &of[1], &of[2], count(0)?)],
         })
     }
 }
@@ -203,12 +244,8 @@ impl PartitionEvaluator for Evaluator {
             for (row, value) in known.iter().zip(part) {
                 column[*row] = (!value.is_nan()).then_some(*value);
             }
-            Arc::new(Float64Array::from(column)) as ArrayRef
+            Float64Array::from(column)
         });
-        let mut spread: Vec<ArrayRef> = spread.collect();
-        match self.0.parts() {
-            [] => Ok(spread.remove(0)),
-            parts => Ok(Arc::new(StructArray::try_new(fields(parts), spread, None)?)),
-        }
+        self.0.column(spread.collect())
     }
 }

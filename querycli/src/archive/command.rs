@@ -16,11 +16,11 @@ use tokio_postgres::Client;
 /// Sessions as Parquet files: written, checked, brought back.
 #[derive(Args, Clone, Debug)]
 #[command(after_help = "Examples:
-  querycli archive push    --archive /srv/archive --db postgresql://localhost/market
-  querycli archive verify  --archive /srv/archive
-  querycli archive list    --archive /srv/archive --symbol ESZ25
-  querycli archive restore --archive /srv/archive --db postgresql://localhost/market --symbol ESZ25 --first 2025-11-03
-  querycli archive prune   --archive /srv/archive --db postgresql://localhost/market --before 2015-01-01
+  querycli archive push --archive /srv/archive --db postgresql://localhost/market
+  querycli archive verify --archive /srv/archive
+  querycli archive list --archive /srv/archive --symbol ESZ25
+  querycli archive restore --archive /srv/archive --db service=market --first 2025-11-03
+  querycli archive prune --archive /srv/archive --db service=market --before 2015-01-01
 
 Exit codes: 0 done, 1 something is not as it should be, 2 the question was wrong.")]
 pub struct Arguments {
@@ -31,7 +31,7 @@ pub struct Arguments {
 #[derive(Args, Clone, Debug)]
 struct Where {
     /// The archive's folder
-    #[arg(long, env = "BELLWETHER_ARCHIVE", value_name = "DIR")]
+    #[arg(long, env = "BELLWETHER_ARCHIVE", hide_env_values = true, value_name = "DIR")]
     archive: String,
     /// A database with the extension
     #[arg(long, env = "BELLWETHER_DB", hide_env_values = true, value_name = "URL")]

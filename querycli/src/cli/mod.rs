@@ -2,7 +2,9 @@
 
 pub mod options;
 
-use crate::commands::{self, bars, chart, describe, export, sessions, sql, verify};
+use crate::commands::{
+    self, bars, chart, correlate, describe, export, levels, seasonality, sessions, sql, stats, verify,
+};
 use crate::error::{Error, Result};
 use crate::{archive, calendars, execute, output};
 use clap::{Parser, Subcommand};
@@ -41,7 +43,12 @@ enum Command {
     Sql(Box<Full<sql::Arguments>>),
     Bars(Box<Full<bars::Arguments>>),
     Sessions(Box<Full<sessions::Arguments>>),
+    Levels(Box<Full<levels::Levels>>),
+    Profile(Box<Full<levels::Profile>>),
     Chart(Box<Full<chart::Arguments>>),
+    Correlate(Box<Full<correlate::Arguments>>),
+    Seasonality(Box<Full<seasonality::Arguments>>),
+    Stats(Box<Full<stats::Arguments>>),
     Verify(Box<Full<verify::Arguments>>),
     Export(Box<Full<export::Arguments>>),
     Describe(Box<Full<describe::Arguments>>),
@@ -90,7 +97,12 @@ fn run(cli: Cli, runtime: &tokio::runtime::Runtime) -> Result<u8> {
         Some(Command::Sql(full)) => sql::run(full.own, full.options.over(outer), runtime),
         Some(Command::Bars(full)) => runtime.block_on(bars::run(&full.own, &full.options.over(outer))),
         Some(Command::Sessions(full)) => runtime.block_on(sessions::run(&full.own, &full.options.over(outer))),
+        Some(Command::Levels(full)) => runtime.block_on(levels::levels(&full.own, &full.options.over(outer))),
+        Some(Command::Profile(full)) => runtime.block_on(levels::profile(&full.own, &full.options.over(outer))),
         Some(Command::Chart(full)) => runtime.block_on(chart::run(&full.own, &full.options.over(outer))),
+        Some(Command::Correlate(full)) => runtime.block_on(correlate::run(&full.own, &full.options.over(outer))),
+        Some(Command::Seasonality(full)) => runtime.block_on(seasonality::run(&full.own, &full.options.over(outer))),
+        Some(Command::Stats(full)) => runtime.block_on(stats::run(&full.own, &full.options.over(outer))),
         Some(Command::Verify(full)) => runtime.block_on(verify::run(&full.own, &full.options.over(outer))),
         Some(Command::Export(full)) => runtime.block_on(export::run(&full.own, &full.options.over(outer))),
         Some(Command::Describe(full)) => runtime.block_on(describe::run(&full.own, &full.options.over(outer))),

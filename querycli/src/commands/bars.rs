@@ -1,7 +1,7 @@
 //! `querycli bars`: the bars of an instrument's sessions.
 
 use super::range::When;
-use super::{date, literal, print};
+use super::{date, literal, print_or_show};
 use crate::Session;
 use crate::cli::options::Options;
 use crate::error::Result;
@@ -94,10 +94,5 @@ impl Arguments {
 pub async fn run(arguments: &Arguments, options: &Options) -> Result<u8> {
     let session = execute::open(options.sources()).await?;
     let sql = format!("SELECT * FROM {}", arguments.call(&session).await?);
-    if arguments.sql {
-        super::text(&format!("{sql};\n"))?;
-        return Ok(0);
-    }
-    print(&session, &sql, options).await?;
-    Ok(0)
+    print_or_show(&session, &sql, arguments.sql, options).await
 }

@@ -2,11 +2,15 @@
 
 pub mod bars;
 pub mod chart;
+pub mod correlate;
 pub mod describe;
 pub mod export;
+pub mod levels;
 pub mod range;
+pub mod seasonality;
 pub mod sessions;
 pub mod sql;
+pub mod stats;
 pub mod verify;
 
 use crate::cli::options::Options;
@@ -27,6 +31,18 @@ pub async fn print(session: &Session, sql: &str, options: &Options) -> Result<ex
     }
     target.done()?;
     Ok(outcome)
+}
+
+/// Prints the rows of a statement, or with `--sql` the statement itself.
+///
+/// # Errors
+/// Those of [`print`].
+async fn print_or_show(session: &Session, sql: &str, show: bool, options: &Options) -> Result<u8> {
+    match show {
+        true => text(&format!("{sql};\n"))?,
+        false => drop(print(session, sql, options).await?),
+    }
+    Ok(0)
 }
 
 /// Prints a text on the standard output.

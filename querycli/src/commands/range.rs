@@ -22,6 +22,28 @@ pub struct When {
     pub last: Option<i32>,
 }
 
+/// The sessions of commands that look at many.
+#[derive(Args, Clone, Debug)]
+#[group(skip)]
+pub struct Period {
+    /// Trade dates: FIRST..LAST with both included [default: the last 60 sessions]
+    #[arg(value_name = "DATES")]
+    pub dates: Option<String>,
+    /// The last N sessions up to the newest that has trades
+    #[arg(long, value_name = "N", conflicts_with = "dates", value_parser = clap::value_parser!(i32).range(1..=100_000))]
+    pub last: Option<i32>,
+}
+
+impl Period {
+    /// Looks up an instrument and its dates.
+    ///
+    /// # Errors
+    /// Those of [`When::of`].
+    pub async fn of(&self, session: &Session, symbol: &str) -> Result<Range> {
+        When { dates: self.dates.clone(), last: Some(self.last.unwrap_or(60)) }.of(session, symbol).await
+    }
+}
+
 /// What is meant: an instrument and the dates of its sessions.
 #[derive(Clone, Debug)]
 pub struct Range {
