@@ -27,7 +27,7 @@ mod encode;
 mod header;
 
 pub(crate) use column::{Scratch, Shape};
-pub use decode::{Core, check_block, decode_core, decode_keyed, decode_page};
+pub use decode::{Core, check_block, decode_core, decode_keyed, decode_page, decode_seq};
 pub use encode::{encode, encode_session, pack_payload, unpack_payload};
 pub use header::{Header, Kind, Page};
 

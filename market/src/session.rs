@@ -378,6 +378,17 @@ impl<'a> Session<'a> {
         }
     }
 
+    /// The stretch of time around an instant, half-open, in which all prints of the same flags have the same place; see
+    /// [`place`](Session::place).
+    pub fn stretch_at(&self, ts: Nanos) -> (Nanos, Nanos) {
+        let auctions = [self.open_auction_from, self.close_auction_until, self.break_auction.0, self.break_auction.1];
+        // A flagged print of the regular hours' first minute is the opening auction's.
+        let edges = self.spans.iter().flat_map(|span| [span.open, span.close, span.open.saturating_add(MINUTE)]);
+        edges.chain(auctions).chain([self.from, self.till]).fold((Nanos::MIN, Nanos::MAX), |(from, till), edge| {
+            if edge <= ts { (from.max(edge), till) } else { (from, till.min(edge)) }
+        })
+    }
+
     /// The contiguous runs of the selected segments, in time order: each anchors a grid of bars.
     ///
     /// Touching spans are one run unless the calendar restarts its grid where the segment changes. A stretch of `OFF`

@@ -74,6 +74,28 @@ proptest! {
     }
 
     #[test]
+    fn a_run_is_its_pushes(pushes in vec(push(), 0..40), sorted in any::<bool>(), cut in 0usize..40) {
+        let mut whole: Vec<(i64, i64, i64, i64)> =
+            pushes.iter().filter_map(|&(price, size, ts, seq)| Some((price?, size?, ts, seq))).collect();
+        if sorted {
+            whole.sort_by_key(|&(_, _, ts, seq)| (ts, seq));
+            whole.dedup_by_key(|&mut (_, _, ts, seq)| (ts, seq));
+        }
+        let expected: Vec<Push> = whole.iter().map(|&(price, size, ts, seq)| (Some(price), Some(size), ts, seq)).collect();
+        let mut bar = BarBuilder::new();
+        let (a, b) = whole.split_at(cut.min(whole.len()));
+        for part in [a, b] {
+            let column = |of: fn(&(i64, i64, i64, i64)) -> i64| part.iter().map(of).collect::<Vec<i64>>();
+            let pushed = bar.push_run(&column(|t| t.0), &column(|t| t.1), &column(|t| t.2), &column(|t| t.3));
+            prop_assert!(pushed.is_ok());
+        }
+        prop_assert_eq!(&bar, &built(&expected));
+        let before = bar.clone();
+        prop_assert!(bar.push_run(&[1, 1], &[1, -1], &[1, 2], &[0, 0]).is_err());
+        prop_assert_eq!(bar, before);
+    }
+
+    #[test]
     fn bar_states_survive_their_bytes(pushes in vec(push(), 0..10)) {
         let bar = built(&pushes);
         prop_assert_eq!(BarBuilder::decode(&bar.encode()), Ok(bar));

@@ -1,7 +1,7 @@
 //! Laws of blocks: what is encoded comes back, and any other bytes give an error, not a panic and not a wrong answer.
 
 use market::block::{
-    Core, Header, Kind, PAGE, check_block, decode_core, decode_page, encode, encode_session, pack_payload,
+    Core, Header, Kind, PAGE, check_block, decode_core, decode_page, decode_seq, encode, encode_session, pack_payload,
     unpack_payload,
 };
 use market::time::MINUTE;
@@ -105,6 +105,10 @@ fn read_all_ways(bytes: &[u8]) {
             assert!(n <= PAGE && core.ts.len() == n && core.price.len() == n && core.size.len() == n);
             assert!(core.ts.is_sorted());
         }
+        let mut seq = Vec::new();
+        if decode_seq(bytes, &header, page, &mut core, &mut seq).is_ok() {
+            assert!(seq.len() <= PAGE);
+        }
         let before = trades.len();
         if decode_page(bytes, &header, page, &mut trades).is_err() {
             assert_eq!((trades.len(), trades.trade_id.len(), trades.sub.len()), (before, before, before));
@@ -204,6 +208,9 @@ proptest! {
         prop_assert_eq!(nanos(&core.size, core.size_unit), trades.size.clone());
         prop_assert_eq!(&core.ts, &trades.ts);
         prop_assert!(core.flags.is_empty() || core.flags == trades.flags);
+        let mut seq = Vec::new();
+        decode_seq(&block, &header, 0, &mut core, &mut seq).expect("the sequences");
+        prop_assert_eq!((&seq, &core.ts), (&trades.seq, &trades.ts));
     }
 
     #[test]

@@ -178,6 +178,23 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: 150, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
+    fn prints_of_one_stretch_and_the_same_flags_have_one_place(which in 0..SESSIONS.len(), draws in draws()) {
+        let (id, date) = SESSIONS[which];
+        let calendar = Calendar::builtin(id).expect("a calendar");
+        let session = session_of(&calendar, date);
+        let trades = trades(&session, &draws);
+        for trade in trades.iter() {
+            let (from, till) = session.stretch_at(trade.ts);
+            prop_assert!(from <= trade.ts && trade.ts < till);
+            for other in trades.iter().map(|other| other.ts).chain([from, till - 1]) {
+                if from <= other && other < till {
+                    prop_assert_eq!(session.place(other, trade.flags), session.place(trade.ts, trade.flags));
+                }
+            }
+        }
+    }
+
+    #[test]
     fn a_window_is_the_bar_of_its_prints_with_their_times(
         which in 0..SESSIONS.len(), segments in selections(), draws in draws(), cut in (0i64..1500, 1i64..600)
     ) {

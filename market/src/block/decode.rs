@@ -137,6 +137,21 @@ pub fn decode_keyed(bytes: &[u8], h: &Header, page: usize, out: &mut Core, seq: 
     Ok(n)
 }
 
+/// Decodes the sequences of a page alone, in the buffers of `buffers`, whose columns stay as they are.
+///
+/// # Errors
+/// `Corrupt` if the checksum, the encoding or the ends are wrong.
+pub fn decode_seq(bytes: &[u8], h: &Header, page: usize, buffers: &mut Core, seq: &mut Vec<i64>) -> Result<()> {
+    let page = page_of(h, Kind::Trades, page)?;
+    let mut ids = zone(bytes, page.ids.clone(), page.ids_sum)?;
+    let chunk = page.chunks[4];
+    buffers.scratch.decode(next(&mut ids, chunk), chunk, page.n, seq)?;
+    match (seq.first(), seq.last()) == (Some(&page.first.seq), Some(&page.last.seq)) {
+        true => Ok(()),
+        false => Err(corrupt("keys differ from the page directory")),
+    }
+}
+
 /// Multiplies by the unit and says whether the products never go back; in one pass, without an early exit.
 fn scale_sorted(ts: &mut [i64], unit: i64) -> bool {
     let (mut before, mut back) = (i64::MIN, false);
