@@ -35,15 +35,17 @@ struct BarAggregate {
 
 /// All of them.
 pub fn functions() -> Vec<AggregateUDF> {
-    [Kind::Ohlc, Kind::Rollup, Kind::Vwap]
-        .into_iter()
-        .map(|kind| {
-            AggregateUDF::new_from_impl(BarAggregate {
-                kind,
-                signature: Signature::user_defined(Volatility::Immutable),
-            })
-        })
-        .collect()
+    [Kind::Ohlc, Kind::Rollup, Kind::Vwap].map(of_kind).into()
+}
+
+/// `rollup`.
+pub fn rollup() -> AggregateUDF {
+    of_kind(Kind::Rollup)
+}
+
+fn of_kind(kind: Kind) -> AggregateUDF {
+    let signature = Signature::user_defined(Volatility::Immutable);
+    AggregateUDF::new_from_impl(BarAggregate { kind, signature })
 }
 
 fn instant() -> DataType {
@@ -51,7 +53,7 @@ fn instant() -> DataType {
 }
 
 /// The columns of `market.bar`; volume and notional are exact.
-fn fields() -> Fields {
+pub fn fields() -> Fields {
     let field = |name: &str, kind: DataType| Field::new(name, kind, true);
     let price = |name: &str| field(name, DataType::Float64);
     let count = |name: &str| field(name, DataType::Int64);
@@ -111,7 +113,7 @@ impl AggregateUDFImpl for BarAggregate {
     }
 
     fn accumulator(&self, _: AccumulatorArgs) -> Result<Box<dyn Accumulator>> {
-        Ok(Box::new(One(Groups { kind: self.kind, bars: vec![BarBuilder::new()] })))
+        Ok(Box::new(One(Groups::new(self.kind, vec![BarBuilder::new()]))))
     }
 
     fn groups_accumulator_supported(&self, args: AccumulatorArgs) -> bool {
@@ -119,7 +121,7 @@ impl AggregateUDFImpl for BarAggregate {
     }
 
     fn create_groups_accumulator(&self, _: AccumulatorArgs) -> Result<Box<dyn GroupsAccumulator>> {
-        Ok(Box::new(Groups { kind: self.kind, bars: Vec::new() }))
+        Ok(Box::new(Groups::new(self.kind, Vec::new())))
     }
 
     fn order_sensitivity(&self) -> AggregateOrderSensitivity {
@@ -131,9 +133,38 @@ impl AggregateUDFImpl for BarAggregate {
 struct Groups {
     kind: Kind,
     bars: Vec<BarBuilder>,
+    runs: Fixed,
+}
+
+/// Prices and sizes of a batch in fixed point; the buffers stay from batch to batch.
+#[derive(Default)]
+struct Fixed {
+    price: Vec<i64>,
+    size: Vec<i64>,
+    order: Vec<i64>,
+}
+
+impl Fixed {
+    fn read(&mut self, price: &[f64], size: &[f64]) -> market::Result<()> {
+        self.price.clear();
+        self.size.clear();
+        self.price.reserve(price.len());
+        self.size.reserve(size.len());
+        for &price in price {
+            self.price.push(money::price_from_f64(price)?);
+        }
+        for &size in size {
+            self.size.push(money::size_from_f64(size)?);
+        }
+        Ok(())
+    }
 }
 
 impl Groups {
+    fn new(kind: Kind, bars: Vec<BarBuilder>) -> Groups {
+        Groups { kind, bars, runs: Fixed::default() }
+    }
+
     fn push(&mut self, values: &[ArrayRef], groups: &[usize], filter: Option<&BooleanArray>) -> Result<()> {
         let counts = |row: usize| filter.is_none_or(|f| f.is_valid(row) && f.value(row));
         match self.kind {
@@ -147,6 +178,9 @@ impl Groups {
             }
             Kind::Vwap => {
                 let (price, size) = (values[0].as_primitive::<Float64Type>(), values[1].as_primitive::<Float64Type>());
+                if filter.is_none() && price.null_count() == 0 && size.null_count() == 0 {
+                    return self.push_vwap(price.values(), size.values(), groups);
+                }
                 for (row, group) in groups.iter().enumerate() {
                     if counts(row) && price.is_valid(row) && size.is_valid(row) {
                         let (price, size) = (Some(price.value(row)), Some(size.value(row)));
@@ -159,14 +193,36 @@ impl Groups {
         Ok(())
     }
 
+    fn push_vwap(&mut self, price: &[f64], size: &[f64], groups: &[usize]) -> Result<()> {
+        self.runs.read(price, size).map_err(external)?;
+        // The order of trades does not matter to a mean; counting them keeps the columns sorted.
+        self.runs.order.clear();
+        self.runs.order.extend(0..price.len() as i64);
+        let mut start = 0;
+        for run in groups.chunk_by(|a, b| a == b) {
+            let rows = start..start + run.len();
+            start = rows.end;
+            let Fixed { price, size, order } = &self.runs;
+            let order = &order[rows.clone()];
+            self.bars[run[0]].push_run(&price[rows.clone()], &size[rows], order, order).map_err(external)?;
+        }
+        Ok(())
+    }
+
     fn push_trades(&mut self, values: &[ArrayRef], groups: &[usize], filter: Option<&BooleanArray>) -> Result<()> {
         let (price, size) = (values[0].as_primitive::<Float64Type>(), values[1].as_primitive::<Float64Type>());
         let (ts, seq) = (values[2].as_primitive::<TimestampNanosecondType>(), values[3].as_primitive::<Int64Type>());
         let complete = values.iter().all(|column| column.null_count() == 0) && filter.is_none();
         if complete {
-            let rows = groups.iter().zip(price.values()).zip(size.values()).zip(ts.values()).zip(seq.values());
-            for ((((group, price), size), ts), seq) in rows {
-                self.bars[*group].push_f64(Some(*price), Some(*size), *ts, *seq).map_err(external)?;
+            self.runs.read(price.values(), size.values()).map_err(external)?;
+            // Trades come sorted, so neighbours are mostly of one group.
+            let (ts, seq) = (ts.values(), seq.values());
+            let mut start = 0;
+            for run in groups.chunk_by(|a, b| a == b) {
+                let rows = start..start + run.len();
+                start = rows.end;
+                let (price, size) = (&self.runs.price[rows.clone()], &self.runs.size[rows.clone()]);
+                self.bars[run[0]].push_run(price, size, &ts[rows.clone()], &seq[rows]).map_err(external)?;
             }
             return Ok(());
         }
@@ -229,13 +285,13 @@ impl GroupsAccumulator for Groups {
 
     fn convert_to_state(&self, values: &[ArrayRef], filter: Option<&BooleanArray>) -> Result<Vec<ArrayRef>> {
         let rows = values[0].len();
-        let mut each = Groups { kind: self.kind, bars: vec![BarBuilder::new(); rows] };
+        let mut each = Groups::new(self.kind, vec![BarBuilder::new(); rows]);
         each.push(values, &(0..rows).collect::<Vec<_>>(), filter)?;
         each.state(EmitTo::All)
     }
 
     fn size(&self) -> usize {
-        self.bars.capacity() * size_of::<BarBuilder>()
+        self.bars.capacity() * size_of::<BarBuilder>() + 3 * self.runs.price.capacity() * size_of::<i64>()
     }
 }
 
@@ -260,7 +316,7 @@ impl Accumulator for One {
     }
 
     fn evaluate(&mut self) -> Result<ScalarValue> {
-        let mut copy = Groups { kind: self.0.kind, bars: self.0.bars.clone() };
+        let mut copy = Groups::new(self.0.kind, self.0.bars.clone());
         ScalarValue::try_from_array(&GroupsAccumulator::evaluate(&mut copy, EmitTo::All)?, 0)
     }
 
@@ -274,7 +330,10 @@ impl Accumulator for One {
 }
 
 /// Bars as an array of `market.bar`; NULL where there was no trade.
-fn write(bars: &[Option<KeyedBar>]) -> Result<ArrayRef> {
+///
+/// # Errors
+/// A sum that is too large for the column.
+pub fn write(bars: &[Option<KeyedBar>]) -> Result<ArrayRef> {
     let priced = |bar: &Option<KeyedBar>| bar.filter(|b| b.bar.priced > 0);
     let price = |of: fn(&Bar) -> i64| -> ArrayRef {
         Arc::new(Float64Array::from_iter(bars.iter().map(|bar| priced(bar).map(|b| money::to_f64(of(&b.bar))))))

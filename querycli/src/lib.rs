@@ -110,6 +110,7 @@ impl Session {
         }
         let context = SessionContext::new_with_config_rt(config, runtime.build_arc()?);
         context.add_optimizer_rule(Arc::new(db::AggregatesInPostgres));
+        context.add_optimizer_rule(Arc::new(db::BarsWhereDecoded(Arc::clone(&calendars))));
         let market = Arc::new(tables::Market::new(db, Arc::clone(&calendars), options.calendar, context.clone()));
         let catalog = MemoryCatalogProvider::new();
         catalog.register_schema("market", Arc::clone(&market) as _)?;

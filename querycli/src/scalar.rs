@@ -3,8 +3,8 @@
 use crate::error::external;
 use crate::known::Calendars;
 use arrow::array::{
-    Array, ArrayRef, AsArray, BooleanBuilder, Date32Builder, Float64Builder, StringArray, StringBuilder,
-    TimestampMicrosecondBuilder,
+    Array, ArrayRef, AsArray, BooleanBuilder, Date32Builder, Float64Builder, NullBufferBuilder, StringArray,
+    StringBuilder, TimestampMicrosecondArray, TimestampMicrosecondBuilder,
 };
 use arrow::compute::cast;
 use arrow::datatypes::{DataType, Date32Type, Int32Type, TimeUnit, TimestampNanosecondType};
@@ -82,12 +82,18 @@ pub fn functions(calendars: &Arc<Calendars>) -> Vec<ScalarUDF> {
         Q::SessionBucket,
         Q::BarVwap,
     ]
-    .into_iter()
-    .map(|question| {
-        let signature = Signature::user_defined(Volatility::Immutable);
-        ScalarUDF::new_from_impl(CalendarFunction { question, signature, calendars: Shared(Arc::clone(calendars)) })
-    })
-    .collect()
+    .map(|question| of(question, calendars))
+    .into()
+}
+
+/// `vwap` of a bar.
+pub fn bar_vwap_function(calendars: &Arc<Calendars>) -> ScalarUDF {
+    of(Q::BarVwap, calendars)
+}
+
+fn of(question: Question, calendars: &Arc<Calendars>) -> ScalarUDF {
+    let signature = Signature::user_defined(Volatility::Immutable);
+    ScalarUDF::new_from_impl(CalendarFunction { question, signature, calendars: Shared(Arc::clone(calendars)) })
 }
 
 impl Question {
@@ -213,6 +219,24 @@ impl Text {
     }
 }
 
+impl Text {
+    /// The first row from `start` on with another text; the one at `start` is there.
+    fn same_until(&self, start: usize, rows: usize) -> usize {
+        let Text::Each(array) = self else { return rows };
+        let (bytes, offsets) = (array.value_data(), array.value_offsets());
+        let width = (offsets[start + 1] - offsets[start]) as usize;
+        // A column of one text repeats itself after each; that is quicker to see than row by row.
+        let (from, till) = (offsets[start] as usize, offsets[rows] as usize);
+        let even = array.null_count() == 0
+            && offsets[start..=rows].windows(2).all(|pair| (pair[1] - pair[0]) as usize == width);
+        if even && bytes[from..till - width] == bytes[from + width..till] {
+            return rows;
+        }
+        let first = array.value(start);
+        (start + 1..rows).find(|row| array.is_null(*row) || array.value(*row) != first).unwrap_or(rows)
+    }
+}
+
 /// What the texts of a row say, read once for as long as they stay the same.
 struct Site {
     texts: (Option<String>, String, Option<String>),
@@ -299,11 +323,56 @@ impl Answers {
     }
 }
 
+/// `session_bucket` of instants none of which is NULL, with one text each for timeframe and segments and long runs of the same
+/// calendar: one look at the calendar a bucket, and a comparison a row.
+fn buckets(
+    calendars: &Calendars,
+    timeframe: &str,
+    when: &[i64],
+    calendar: &Text,
+    segments: Option<&str>,
+) -> Result<ArrayRef> {
+    let mut opens = Vec::with_capacity(when.len());
+    let mut inside = NullBufferBuilder::new(when.len());
+    while opens.len() < when.len() {
+        let start = opens.len();
+        let Some(name) = calendar.get(start) else {
+            opens.push(0);
+            inside.append_null();
+            continue;
+        };
+        let rows = start..calendar.same_until(start, when.len());
+        let site = site(calendars, Some(timeframe), name, segments).map_err(external)?;
+        let mut cursor = BucketCursor::new(site.calendar, site.timeframe, site.segments);
+        let mut at = rows.start;
+        while at < rows.end {
+            let bucket = cursor.bucket_at(when[at]).map_err(external)?;
+            let (from, till) = cursor.stretch();
+            let same = when[at..rows.end].iter().take_while(|ts| from <= **ts && **ts < till).count().max(1);
+            opens.resize(at + same, bucket.map_or(0, |bucket| bucket.open.div_euclid(1000)));
+            match bucket {
+                Some(_) => inside.append_n_non_nulls(same),
+                None => inside.append_n_nulls(same),
+            }
+            at += same;
+        }
+    }
+    let opens = TimestampMicrosecondArray::try_new(opens.into(), inside.finish())?;
+    Ok(Arc::new(opens.with_timezone("UTC")))
+}
+
 fn answer(calendars: &Calendars, question: Question, args: &[ColumnarValue], rows: usize) -> Result<ArrayRef> {
     // session_bucket puts the timeframe first
     let shift = usize::from(question == Q::SessionBucket);
     let timeframe = Text::new((shift == 1).then(|| &args[0]))?;
     let when = args[shift].to_array(rows)?;
+    if question == Q::SessionBucket && when.null_count() == 0 {
+        let (calendar, segments) = (Text::new(args.get(2))?, Text::new(args.get(3))?);
+        if let (Text::One(Some(timeframe)), Text::One(segments)) = (&timeframe, &segments) {
+            let when = when.as_primitive::<TimestampNanosecondType>().values();
+            return buckets(calendars, timeframe, when, &calendar, segments.as_deref());
+        }
+    }
     let calendar = Text::new(args.get(shift + 1))?;
     let with_segments = !matches!(question, Q::NextSession);
     let segments = Text::new(args.get(shift + 2).filter(|_| with_segments))?;
@@ -369,4 +438,49 @@ fn bar_vwap(bars: &ArrayRef) -> Result<ArrayRef> {
         answers.append_option(read.get(row)?.and_then(|keyed| keyed.bar.vwap()));
     }
     Ok(Arc::new(answers.finish()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use market::time::{DAY, MINUTE};
+
+    /// Calendars in long runs, in turns and missing; instants in and out of order: as if each row were asked alone.
+    #[test]
+    fn buckets_of_many_rows_are_those_of_each() -> crate::error::Result<()> {
+        let calendars = Calendars::default();
+        let monday = 20_402 * DAY; // 2025-11-10
+        let names = |row: usize| match row / 50 {
+            0 => Some("XNYS"),
+            1 => Some(["CME_EQUITY", "XHKG", "XNYS"][row % 3]),
+            2 => (row % 7 != 0).then_some("24/7"),
+            _ => Some("CME_EQUITY"),
+        };
+        let whens: Vec<i64> = (0..200i64).map(|row| monday + row * 37 % 200 * 61 * MINUTE).collect();
+        for sorted in [false, true] {
+            let mut when = whens.clone();
+            if sorted {
+                when.sort_unstable();
+            }
+            let texts: StringArray = (0..when.len()).map(names).collect();
+            for (first, rows) in [(0, 200), (0, 50), (50, 50), (100, 50), (160, 3), (3, 0)] {
+                let calendar = Text::Each(texts.slice(first, rows));
+                let found = buckets(&calendars, "65m", &when[first..first + rows], &calendar, Some("ETH"))?;
+                let found = found.as_primitive::<arrow::datatypes::TimestampMicrosecondType>().clone();
+                for (row, answer) in found.iter().enumerate() {
+                    let expected = match names(first + row) {
+                        None => None,
+                        Some(name) => {
+                            let timeframe = Timeframe::parse("65m")?;
+                            let calendar = calendars.find(name)?;
+                            market::bucket_at(calendar, timeframe, when[first + row], Segments::ETH)?
+                                .map(|b| b.open / 1000)
+                        }
+                    };
+                    assert_eq!(answer, expected, "row {row} from {first}, sorted {sorted}");
+                }
+            }
+        }
+        Ok(())
+    }
 }

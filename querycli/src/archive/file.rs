@@ -191,6 +191,36 @@ impl Reader {
     }
 }
 
+/// Columns of a file as they are, page after page.
+pub struct Batches {
+    batches: ParquetRecordBatchReader,
+}
+
+impl Batches {
+    /// Those columns of a file whose bytes were checked that have one of the names, of the row groups that may hold times in
+    /// `instants` (both ends included).
+    ///
+    /// # Errors
+    /// A file that is none of ours.
+    pub fn open(bytes: Bytes, names: &[String], instants: (Nanos, Nanos)) -> Result<Batches> {
+        let builder = ParquetRecordBatchReaderBuilder::try_new(bytes).map_err(broken)?;
+        let groups = (0..builder.metadata().num_row_groups())
+            .filter(|&at| overlaps(builder.metadata().row_group(at), instants))
+            .collect();
+        let mask = ProjectionMask::columns(builder.parquet_schema(), names.iter().map(String::as_str));
+        let batches = builder.with_row_groups(groups).with_projection(mask).with_batch_size(PAGE).build();
+        Ok(Batches { batches: batches.map_err(broken)? })
+    }
+
+    /// The next page; `None` at the end.
+    ///
+    /// # Errors
+    /// A page that cannot be decoded.
+    pub fn next(&mut self) -> Result<Option<RecordBatch>> {
+        self.batches.next().transpose().map_err(broken)
+    }
+}
+
 /// Whether the row group's times meet the range; without statistics they may.
 fn overlaps(group: &RowGroupMetaData, (low, high): (Nanos, Nanos)) -> bool {
     let ts = group.columns().iter().find(|column| column.column_path().string() == "ts");

@@ -20,8 +20,8 @@ mod restore;
 mod tables;
 mod verify;
 
-pub use file::Columns;
 pub use file::Reader as Pages;
+pub use file::{Batches, Columns};
 pub use manifest::{Manifest, Terms};
 pub use place::Place;
 pub use prune::{Prune, Pruned, prune};
@@ -149,6 +149,15 @@ impl Archive {
     /// A file that is not what was written.
     pub fn pages(&self, manifest: &Manifest, columns: Columns, instants: (Nanos, Nanos)) -> Result<Pages> {
         Pages::open(manifest.trades.read(&self.place)?, columns, instants)
+    }
+
+    /// Columns of a session's trades as its file has them, as far as they may lie in `instants`. The file's bytes are checked
+    /// first.
+    ///
+    /// # Errors
+    /// A file that is not what was written.
+    pub fn batches(&self, manifest: &Manifest, names: &[String], instants: (Nanos, Nanos)) -> Result<Batches> {
+        Batches::open(manifest.trades.read(&self.place)?, names, instants)
     }
 
     /// A session's block of minute bars; `None` if no trade counts for one.

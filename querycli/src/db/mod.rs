@@ -6,6 +6,7 @@
 
 mod copy;
 mod filter;
+mod grouped;
 mod pushdown;
 mod read;
 mod refused;
@@ -15,6 +16,7 @@ mod working;
 
 pub use copy::{CopyRows, Fields};
 pub use filter::{Condition, conditions};
+pub use grouped::BarsWhereDecoded;
 pub use pushdown::AggregatesInPostgres;
 pub use read::{
     Blocks, Instrument, Minutes, Narrow, Overlay, Part, live_rows, read_reported, rows_as_of, sealed_states,

@@ -1,15 +1,20 @@
 //! The table `trades`: sealed blocks, decoded here, with live rows over them.
 
+mod archived;
+mod columns;
+mod fold;
+mod places;
+mod stored;
+
+pub use fold::{Bucketing, FoldTable};
+pub use places::Places;
+
 use super::filter::{self, Condition};
-use super::{Blocks, Db, Instrument, Narrow, Overlay, Part, live_rows};
-use crate::archive::Columns;
-use crate::error::{Error, Result, external};
+use super::{Db, Instrument};
+use crate::error::{Result, external};
 use crate::lazy::{Lazy, measured};
 use crate::scalar;
-use arrow::array::{
-    Array, ArrayRef, Date32Array, Float64Array, Int16Array, Int32Array, Int64Array, RecordBatch, RecordBatchOptions,
-    StringArray, TimestampMicrosecondArray,
-};
+use arrow::array::RecordBatch;
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use async_trait::async_trait;
 use datafusion::catalog::{Session as DataFusionSession, TableProvider};
@@ -20,13 +25,11 @@ use datafusion::physical_plan::ExecutionPlan;
 use datafusion::physical_plan::metrics::{Count, ExecutionPlanMetricsSet, MetricBuilder};
 use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
 use futures_util::{TryStreamExt, stream};
-use market::block::{self, Core, Header};
-use market::{Filing, NONE_I64, Nanos, Segment, Session, TradeDate, Trades, money};
-use std::collections::VecDeque;
+use market::{Nanos, TradeDate};
 use std::sync::Arc;
 
 /// The view `market.trades`.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct TradesTable {
     db: Arc<Db>,
     schema: SchemaRef,
@@ -51,6 +54,7 @@ impl TradesTable {
             field("trade_date", DataType::Date32),
             field("segment", DataType::Utf8),
             field("instrument_id", DataType::Int32),
+            field("calendar", DataType::Utf8),
         ]);
         TradesTable { db, schema: Arc::new(schema) }
     }
@@ -67,7 +71,7 @@ struct Scope {
     days: (TradeDate, TradeDate),
     /// Both ends included.
     instants: (Nanos, Nanos),
-    /// Every how many instruments this partition takes one, and which.
+    /// Every how many instruments, or archived sessions, this partition takes one, and which.
     share: (usize, usize),
 }
 
@@ -138,6 +142,26 @@ impl Scope {
         said.extend(bounds.into_iter().flatten());
         if said.is_empty() { "all blocks".into() } else { format!("blocks with {}", said.join(", ")) }
     }
+
+    /// The trade dates that can have such trades, and the times that such trade dates can have (half-open).
+    fn reach(&self) -> ((TradeDate, TradeDate), (Nanos, Nanos)) {
+        let (low, high) = self.instants;
+        let (mut from, mut till) = (low, high.saturating_add(1));
+        let (mut first, mut last) = self.days;
+        // A trade date's storage window lies within a month of it, whatever the holidays.
+        const MONTH: i32 = 31;
+        let day = |ts: Nanos| TradeDate(ts.div_euclid(market::time::DAY) as i32);
+        let midnight = |day: TradeDate| i64::from(day.0).saturating_mul(market::time::DAY);
+        first = first.max(if low == i64::MIN { first } else { day(low).plus(-MONTH) });
+        last = last.min(if high == i64::MAX { last } else { day(high).plus(MONTH) });
+        if first.0 != i32::MIN {
+            from = from.max(midnight(first.plus(-MONTH)));
+        }
+        if last.0 != i32::MAX {
+            till = till.min(midnight(last.plus(MONTH)));
+        }
+        ((first, last), (from, till))
+    }
 }
 
 /// Whether a condition bounds from below and from above.
@@ -176,8 +200,21 @@ impl TableProvider for TradesTable {
     ) -> datafusion::common::Result<Arc<dyn ExecutionPlan>> {
         let wanted: Vec<usize> = projection.cloned().unwrap_or_else(|| (0..self.schema.fields().len()).collect());
         let schema = Arc::new(self.schema.project(&wanted)?);
-        let scope = Scope::new(filters);
-        let label = format!("trades of {:?}: {}", self.db, scope.label());
+        self.plan(session, Scope::new(filters), Form::Rows(schema), None, limit)
+    }
+}
+
+impl TradesTable {
+    /// The plan of reading what is in scope.
+    fn plan(
+        &self,
+        session: &dyn DataFusionSession,
+        scope: Scope,
+        form: Form,
+        projection: Option<&Vec<usize>>,
+        limit: Option<usize>,
+    ) -> datafusion::common::Result<Arc<dyn ExecutionPlan>> {
+        let label = format!("{} of {:?}: {}", form.name(), self.db, scope.label());
         let single = |condition: &Condition| condition.op == Operator::Eq && condition.values.len() == 1;
         let parts = match scope.instruments.iter().any(single) {
             true => 1,
@@ -186,11 +223,11 @@ impl TableProvider for TradesTable {
         let metrics = ExecutionPlanMetricsSet::new();
         let part = |number| {
             let scope = Scope { share: (parts, number), ..scope.clone() };
-            let (db, of, work) = (Arc::clone(&self.db), Arc::clone(&schema), Work::new(&metrics, number));
-            let make = Arc::new(move || stream_of(Arc::clone(&db), scope.clone(), Arc::clone(&of), work.clone()));
-            Lazy::new(Arc::clone(&schema), label.clone(), make)
+            let (db, of, work) = (Arc::clone(&self.db), form.clone(), Work::new(&metrics, number));
+            let make = Arc::new(move || stream_of(Arc::clone(&db), scope.clone(), of.clone(), work.clone()));
+            Lazy::new(Arc::clone(form.schema()), label.clone(), make)
         };
-        measured((0..parts).map(part).collect(), Arc::clone(&schema), None, limit, metrics.clone())
+        measured((0..parts).map(part).collect(), Arc::clone(form.schema()), projection, limit, metrics.clone())
     }
 }
 
@@ -217,309 +254,93 @@ impl Work {
     }
 }
 
-fn stream_of(db: Arc<Db>, scope: Scope, schema: SchemaRef, work: Work) -> SendableRecordBatchStream {
-    let of = Arc::clone(&schema);
+/// What becomes of pages.
+#[derive(Clone, Debug)]
+enum Form {
+    /// Rows with these columns.
+    Rows(SchemaRef),
+    /// A bar a group.
+    Bars(fold::Fold),
+}
+
+impl Form {
+    fn schema(&self) -> &SchemaRef {
+        match self {
+            Form::Rows(schema) => schema,
+            Form::Bars(fold) => &fold.schema,
+        }
+    }
+
+    fn name(&self) -> &'static str {
+        match self {
+            Form::Rows(_) => "trades",
+            Form::Bars(_) => "bars, folded where trades are decoded,",
+        }
+    }
+
+    fn asks(&self, names: &[&str]) -> bool {
+        names.iter().any(|name| self.schema().column_with_name(name).is_some())
+    }
+
+    /// Begins with an instrument.
+    fn of(&self, instrument: Instrument) -> Maker {
+        match self {
+            Form::Rows(schema) => Maker::Rows(Box::new(columns::Table::new(instrument, Arc::clone(schema)))),
+            Form::Bars(fold) => Maker::Bars(Box::new(fold::Bars::new(instrument, fold))),
+        }
+    }
+}
+
+/// Makes what is asked for of the pages of one instrument.
+enum Maker {
+    Rows(Box<columns::Table>),
+    Bars(Box<fold::Bars>),
+}
+
+impl Maker {
+    fn page(&mut self, page: &columns::Page<'_>) -> Result<Option<RecordBatch>> {
+        match self {
+            Maker::Rows(table) => table.batch(page).map(Some),
+            Maker::Bars(bars) => bars.push(page).map(|()| None),
+        }
+    }
+
+    /// What is left at the end.
+    fn finish(&mut self) -> Result<Option<RecordBatch>> {
+        match self {
+            Maker::Rows(_) => Ok(None),
+            Maker::Bars(bars) => bars.finish(),
+        }
+    }
+}
+
+fn stream_of(db: Arc<Db>, scope: Scope, form: Form, work: Work) -> SendableRecordBatchStream {
+    let schema = Arc::clone(form.schema());
     let opened = async move {
-        let reader = Reader::open(db, scope, of, work).await.map_err(external)?;
+        let reader = Reader::open(db, scope, form, work).await.map_err(external)?;
         Ok::<_, DataFusionError>(stream::try_unfold(reader, |mut reader| async move {
-            let batch = reader.next().await.map_err(external)?;
-            Ok(batch.map(|batch| (batch, reader)))
+            let batch = match &mut reader {
+                Reader::Stored(reader) => reader.next().await,
+                Reader::Archived(reader) => reader.next(),
+            };
+            Ok(batch.map_err(external)?.map(|batch| (batch, reader)))
         }))
     };
     Box::pin(RecordBatchStreamAdapter::new(schema, stream::once(opened).try_flatten()))
 }
 
-/// Reads instrument after instrument, block after block.
-struct Reader {
-    db: Arc<Db>,
-    scope: Scope,
-    schema: SchemaRef,
-    /// Whether a query asks for more than the columns that bars are made of.
-    ids: bool,
-    instruments: VecDeque<Instrument>,
-    current: Option<Current>,
-    ready: VecDeque<RecordBatch>,
-    work: Work,
-}
-
-struct Current {
-    instrument: Instrument,
-    blocks: Blocks,
-    /// Of the archived session that is being read.
-    pages: Option<Box<crate::archive::Pages>>,
-    /// Whether archived pages have their identities, because live rows may lie over them.
-    keys: bool,
-    overlay: Overlay,
-    places: Places,
-    names: Option<StringArray>,
+enum Reader {
+    /// A database, perhaps with an archive beside it.
+    Stored(Box<stored::Reader>),
+    /// An archive alone, over whose trades nothing lies.
+    Archived(Box<archived::Reader>),
 }
 
 impl Reader {
-    async fn open(db: Arc<Db>, scope: Scope, schema: SchemaRef, work: Work) -> Result<Reader> {
-        let (parts, number) = scope.share;
-        let all = Instrument::all(&db, &scope.instruments).await?;
-        let instruments = all.into_iter().skip(number).step_by(parts).collect();
-        let ids = ["seq", "sub", "flags", "cond", "ts_recv", "trade_id"]
-            .iter()
-            .any(|name| schema.column_with_name(name).is_some());
-        Ok(Reader { db, scope, schema, ids, instruments, current: None, ready: VecDeque::new(), work })
-    }
-
-    async fn next(&mut self) -> Result<Option<RecordBatch>> {
-        loop {
-            if let Some(batch) = self.ready.pop_front() {
-                self.work.output_rows.add(batch.num_rows());
-                return Ok(Some(batch));
-            }
-            let Some(current) = &mut self.current else {
-                let Some(instrument) = self.instruments.pop_front() else { return Ok(None) };
-                self.current = Some(self.start(instrument).await?);
-                continue;
-            };
-            if let Some(pages) = &mut current.pages {
-                match pages.next()? {
-                    Some(page) => {
-                        self.work.pages_decoded.add(1);
-                        let page = if current.keys { current.overlay.over(&page).clone() } else { page };
-                        self.ready.push_back(current.batch(&Page::Trades(&page), &self.schema)?);
-                    }
-                    None => current.pages = None,
-                }
-                continue;
-            }
-            match current.blocks.next().await? {
-                Some((_, Part::Block(bytes))) => {
-                    let (before, pages) = (self.ready.len(), Header::parse(&bytes)?.pages.len());
-                    current.block(&bytes, &self.scope, self.ids, &self.schema, &mut self.ready)?;
-                    let decoded = self.ready.len() - before;
-                    self.work.blocks.add(1);
-                    self.work.pages_decoded.add(decoded);
-                    self.work.pages_skipped.add(pages - decoded);
-                }
-                Some((_, Part::Pages(pages))) => {
-                    self.work.archived_sessions.add(1);
-                    current.pages = Some(pages);
-                }
-                None => {
-                    let rest = current.overlay.rest().clone();
-                    if !rest.is_empty() {
-                        self.ready.push_back(current.batch(&Page::Trades(&rest), &self.schema)?);
-                    }
-                    self.current = None;
-                }
-            }
-        }
-    }
-
-    async fn start(&mut self, instrument: Instrument) -> Result<Current> {
-        let (low, high) = self.scope.instants;
-        let (mut from, mut till) = (low, high.saturating_add(1));
-        let (mut first, mut last) = self.scope.days;
-        // A trade date's storage window lies within a month of it, whatever the holidays.
-        const MONTH: i32 = 31;
-        let day = |ts: Nanos| TradeDate(ts.div_euclid(market::time::DAY) as i32);
-        let midnight = |day: TradeDate| i64::from(day.0).saturating_mul(market::time::DAY);
-        first = first.max(if low == i64::MIN { first } else { day(low).plus(-MONTH) });
-        last = last.min(if high == i64::MAX { last } else { day(high).plus(MONTH) });
-        if first.0 != i32::MIN {
-            from = from.max(midnight(first.plus(-MONTH)));
-        }
-        if last.0 != i32::MAX {
-            till = till.min(midnight(last.plus(MONTH)));
-        }
-        let clamp = |day: TradeDate| TradeDate(day.0.clamp(-365_000, 365_000));
-        let rows = Arc::new(live_rows(&self.db, instrument.id, from, till).await?);
-        let keys = self.ids || !rows.is_empty();
-        let columns = if keys { Columns::All } else { Columns::Core };
-        let narrow = Narrow { instants: (low, high), columns, ..Narrow::default() };
-        let blocks = Blocks::open(&self.db, instrument.id, clamp(first), clamp(last), narrow).await?;
-        let overlay = Overlay::new(Arc::clone(&rows), 0..rows.len());
-        let places = Places::new(instrument.calendar);
-        Ok(Current { instrument, blocks, pages: None, keys: !rows.is_empty(), overlay, places, names: None })
-    }
-}
-
-/// A page as it was decoded.
-enum Page<'a> {
-    Trades(&'a Trades),
-    Core(&'a Core),
-}
-
-impl Current {
-    fn block(
-        &mut self,
-        bytes: &[u8],
-        scope: &Scope,
-        ids: bool,
-        schema: &SchemaRef,
-        ready: &mut VecDeque<RecordBatch>,
-    ) -> Result<()> {
-        let header = Header::parse(bytes)?;
-        let (mut trades, mut core) = (Trades::new(), Core::new());
-        for (at, page) in header.pages.iter().enumerate() {
-            if self.overlay.hits(page.last) {
-                let merged = self.overlay.merge(bytes, &header, at)?.clone();
-                ready.push_back(self.batch(&Page::Trades(&merged), schema)?);
-            } else if page.first.ts > scope.instants.1 || page.last.ts < scope.instants.0 {
-                continue;
-            } else if ids {
-                trades.clear();
-                block::decode_page(bytes, &header, at, &mut trades)?;
-                ready.push_back(self.batch(&Page::Trades(&trades), schema)?);
-            } else {
-                block::decode_core(bytes, &header, at, &mut core)?;
-                ready.push_back(self.batch(&Page::Core(&core), schema)?);
-            }
-        }
-        Ok(())
-    }
-
-    /// The symbol on every row: one array, of which each page takes as much as it has rows.
-    fn names(&mut self, rows: usize) -> ArrayRef {
-        if self.names.as_ref().is_none_or(|names| names.len() < rows) {
-            let symbol = self.instrument.symbol.as_str();
-            self.names = Some(StringArray::from_iter_values(std::iter::repeat_n(symbol, rows.max(block::PAGE))));
-        }
-        match &self.names {
-            Some(names) => Arc::new(names.slice(0, rows)),
-            None => Arc::new(StringArray::new_null(rows)),
-        }
-    }
-
-    fn batch(&mut self, page: &Page<'_>, schema: &SchemaRef) -> Result<RecordBatch> {
-        let ts = match page {
-            Page::Trades(trades) => &trades.ts,
-            Page::Core(core) => &core.ts,
-        };
-        let rows = ts.len();
-        let needs_place = ["trade_date", "segment"].iter().any(|name| schema.column_with_name(name).is_some());
-        let places: Vec<(TradeDate, Segment)> = match needs_place {
-            true => (0..rows).map(|i| self.places.place(ts[i], flags(page, i))).collect(),
-            false => Vec::new(),
-        };
-        let whole = |values: &[i64]| -> ArrayRef {
-            // Without a NULL there is no bitmap to build.
-            let none = values.contains(&NONE_I64);
-            let array = match none {
-                true => TimestampMicrosecondArray::from_iter(
-                    values.iter().map(|ts| (*ts != NONE_I64).then(|| ts.div_euclid(1000))),
-                ),
-                false => TimestampMicrosecondArray::from_iter_values(values.iter().map(|ts| ts.div_euclid(1000))),
-            };
-            Arc::new(array.with_timezone("UTC"))
-        };
-        let money = |price: bool| -> ArrayRef {
-            let (values, unit) = match (page, price) {
-                (Page::Trades(t), true) => (&t.price, 1),
-                (Page::Trades(t), false) => (&t.size, 1),
-                (Page::Core(c), true) => (&c.price, c.price_unit),
-                (Page::Core(c), false) => (&c.size, c.size_unit),
-            };
-            Arc::new(Float64Array::from(floats(values, unit)))
-        };
-        let of_trades = |make: &dyn Fn(&Trades) -> ArrayRef| -> Result<ArrayRef> {
-            match page {
-                Page::Trades(trades) => Ok(make(trades)),
-                Page::Core(_) => Err(Error::world("a column was not decoded", "this is a bug; please report it")),
-            }
-        };
-        let mut columns: Vec<ArrayRef> = Vec::with_capacity(schema.fields().len());
-        for field in schema.fields() {
-            columns.push(match field.name().as_str() {
-                "symbol" => self.names(rows),
-                "instrument_id" => {
-                    Arc::new(Int32Array::from_iter_values(std::iter::repeat_n(self.instrument.id, rows)))
-                }
-                "ts" => whole(ts),
-                "ns" => Arc::new(Int16Array::from_iter_values(ts.iter().map(|ts| ts.rem_euclid(1000) as i16))),
-                "price" => money(true),
-                "size" => money(false),
-                "seq" => of_trades(&|t| Arc::new(Int64Array::from(t.seq.clone())))?,
-                "sub" => of_trades(&|t| Arc::new(Int16Array::from_iter_values(t.sub.iter().map(|sub| *sub as i16))))?,
-                "flags" => {
-                    of_trades(&|t| Arc::new(Int32Array::from_iter_values(t.flags.iter().map(|flags| *flags as i32))))?
-                }
-                "cond" => {
-                    of_trades(&|t| Arc::new(Int32Array::from_iter_values(t.cond.iter().map(|cond| *cond as i32))))?
-                }
-                "ts_recv" => of_trades(&|t| whole(&t.ts_recv))?,
-                "trade_id" => of_trades(&|t| {
-                    Arc::new(Int64Array::from_iter(t.trade_id.iter().map(|id| (*id != NONE_I64).then_some(*id))))
-                })?,
-                "trade_date" => Arc::new(Date32Array::from_iter_values(places.iter().map(|(day, _)| day.0))),
-                _ => Arc::new(StringArray::from_iter_values(places.iter().map(|(_, segment)| segment.name()))),
-            });
-        }
-        let options = RecordBatchOptions::new().with_row_count(Some(rows));
-        RecordBatch::try_new_with_options(Arc::clone(schema), columns, &options)
-            .map_err(|error| Error::world(error.to_string(), ""))
-    }
-}
-
-/// Fixed-point numbers as floats. What fits is one division each, without a branch.
-fn floats(values: &[i64], unit: i64) -> Vec<f64> {
-    let widest = values.iter().fold(0u64, |widest, value| widest | value.unsigned_abs());
-    match widest.checked_mul(unit.unsigned_abs()) {
-        Some(widest) if widest < 1 << 53 => values.iter().map(|value| (value * unit) as f64 / 1e9).collect(),
-        _ => values.iter().map(|value| money::to_f64(value * unit)).collect(),
-    }
-}
-
-fn flags(page: &Page<'_>, at: usize) -> u32 {
-    match page {
-        Page::Trades(trades) => trades.flags[at],
-        Page::Core(core) => core.flags.get(at).copied().unwrap_or(0),
-    }
-}
-
-/// Finds trade date and segment of sorted trades; beyond the known range they are `OFF` of their projected trade date.
-pub struct Places {
-    calendar: &'static market::Calendar,
-    session: Option<Session<'static>>,
-    filing: Option<Filing>,
-}
-
-impl Places {
-    /// Of a calendar.
-    pub fn new(calendar: &'static market::Calendar) -> Places {
-        Places { calendar, session: None, filing: None }
-    }
-
-    /// Where a trade belongs.
-    pub fn place(&mut self, ts: Nanos, flags: u32) -> (TradeDate, Segment) {
-        if let Some(session) = &self.session
-            && session.from <= ts
-            && ts < session.till
-        {
-            return (session.trade_date, session.place(ts, flags).0);
-        }
-        if let Ok(session) = self.calendar.session_at(ts) {
-            self.session = Some(session);
-            return (session.trade_date, session.place(ts, flags).0);
-        }
-        let filing = match self.filing {
-            Some(filing) if filing.from <= ts && ts < filing.till => filing,
-            _ => self.calendar.filing(ts),
-        };
-        self.filing = Some(filing);
-        (filing.trade_date, Segment::Off)
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn floats_of_any_width_are_those_of_the_domain() {
-        for (values, unit) in [
-            (vec![0, 1, -1, 9_007_199_254_740_991], 1),
-            (vec![9_007_199_254_740_992, -9_007_199_254_740_993, i64::MAX, -i64::MAX], 1),
-            (vec![67_942, -3_763, 0], 10_000_000),
-            (vec![900_719_925, 900_719_926, 922_337_203], 10_000_000),
-        ] {
-            let expected: Vec<f64> = values.iter().map(|value| money::to_f64(value * unit)).collect();
-            assert_eq!(floats(&values, unit), expected);
-        }
+    async fn open(db: Arc<Db>, scope: Scope, form: Form, work: Work) -> Result<Reader> {
+        Ok(match db.has_server() {
+            true => Reader::Stored(Box::new(stored::Reader::open(db, scope, form, work).await?)),
+            false => Reader::Archived(Box::new(archived::Reader::open(db, scope, form, work).await?)),
+        })
     }
 }

@@ -1,0 +1,92 @@
+//! Trades of an archive alone: the columns of its files are those of the view, and nothing lies over them.
+
+use super::columns::Page;
+use super::{Form, Maker, Scope, Work};
+use crate::archive::Batches;
+use crate::db::{Db, Instrument};
+use crate::error::Result;
+use arrow::array::RecordBatch;
+use market::TradeDate;
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+/// Reads session after session.
+pub struct Reader {
+    db: Arc<Db>,
+    scope: Scope,
+    form: Form,
+    /// Columns of the files.
+    wanted: Vec<String>,
+    sessions: VecDeque<(Instrument, TradeDate)>,
+    maker: Option<(i32, Maker)>,
+    batches: Option<Batches>,
+    work: Work,
+}
+
+impl Reader {
+    /// Finds the sessions of this partition; opens none.
+    pub async fn open(db: Arc<Db>, scope: Scope, form: Form, work: Work) -> Result<Reader> {
+        let (parts, number) = scope.share;
+        let ((first, last), _) = scope.reach();
+        let mut sessions = Vec::new();
+        if let Some(archive) = &db.archive {
+            for instrument in Instrument::all(&db, &scope.instruments).await? {
+                let days = archive.days(&instrument.symbol)?;
+                let days = days.into_iter().filter(|day| (first..=last).contains(day));
+                sessions.extend(days.map(|day| (instrument.clone(), day)));
+            }
+        }
+        // Sessions of one instrument are much of a size, so every so many is a fair share.
+        let sessions = sessions.into_iter().skip(number).step_by(parts).collect();
+        let mut wanted: Vec<String> = form.schema().fields().iter().map(|field| field.name().clone()).collect();
+        let mut also = |names: &[&str]| wanted.extend(names.iter().map(|name| (*name).to_owned()));
+        if form.asks(&["trade_date", "segment"]) {
+            also(&["ts"]);
+        }
+        if form.asks(&["segment"]) {
+            also(&["flags"]);
+        }
+        if form.asks(&["bar"]) {
+            also(&["ts", "price", "size", "seq"]);
+        }
+        Ok(Reader { db, scope, form, wanted, sessions, maker: None, batches: None, work })
+    }
+
+    /// The next rows; `None` at the end.
+    pub fn next(&mut self) -> Result<Option<RecordBatch>> {
+        loop {
+            if let (Some(batches), Some((_, maker))) = (&mut self.batches, &mut self.maker) {
+                if let Some(page) = batches.next()? {
+                    self.work.pages_decoded.add(1);
+                    match maker.page(&Page::Archived(&page))? {
+                        Some(rows) => return Ok(Some(self.counted(rows))),
+                        None => continue,
+                    }
+                }
+                self.batches = None;
+            }
+            let next = self.sessions.front().map(|(instrument, _)| instrument.id);
+            if let Some((_, mut maker)) = self.maker.take_if(|(id, _)| Some(*id) != next)
+                && let Some(rows) = maker.finish()?
+            {
+                return Ok(Some(self.counted(rows)));
+            }
+            let (Some((instrument, day)), Some(archive)) = (self.sessions.pop_front(), &self.db.archive) else {
+                return Ok(None);
+            };
+            let Some(manifest) = archive.manifest(&instrument.symbol, day)? else { continue };
+            let (low, high) = self.scope.instants;
+            if manifest.last_ts < low || high < manifest.first_ts {
+                continue;
+            }
+            self.work.archived_sessions.add(1);
+            self.batches = Some(archive.batches(&manifest, &self.wanted, self.scope.instants)?);
+            self.maker.get_or_insert_with(|| (instrument.id, self.form.of(instrument)));
+        }
+    }
+
+    fn counted(&self, rows: RecordBatch) -> RecordBatch {
+        self.work.output_rows.add(rows.num_rows());
+        rows
+    }
+}
