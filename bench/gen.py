@@ -7,13 +7,16 @@ symbol's weight falls with its rank. Within a session the rate follows a U over 
 them; 3 % of trades share the timestamp of the trade before (ties), and 0.05 % fall outside every session, in the hour
 after a close. Prices walk on the symbol's tick. `trade_id` is the arrival order, which is the order of (ts, trade_id).
 
-Writes trades.parquet (zstd) and trades.csv: ts, symbol, price, size, trade_id.
+Writes trades.parquet (zstd) and trades.csv: ts, symbol, price, size, trade_id; and trades.dbn, Databento's encoding, in which
+`sequence` is the trade_id and every trade was received some tens of microseconds after it happened, as in their files.
 """
 
 import argparse
 import collections
 import csv
+import datetime as dt
 import os
+import struct
 
 import numpy as np
 import pyarrow as pa
@@ -69,6 +72,28 @@ def symbol_trades(n, sessions, terms, seed):
     return ts, np.round(ticks * tick, 2), size
 
 
+def write_dbn(path, ts, code, price, size, ids, symbols, rng):
+    """Version 1 of the encoding: metadata with one symbol for each instrument id, then records of 48 bytes."""
+    days = [dt.datetime.fromtimestamp(t / 1e6, dt.timezone.utc).date() + dt.timedelta(days=d) for t, d in ((ts[0], -1), (ts[-1], 2))]
+    first, last = (d.year * 10000 + d.month * 100 + d.day for d in days)
+    text = lambda s: s.encode().ljust(22, b"\0")
+    head = struct.pack("<16sHQQQQBBB47xI", b"GLBX.MDP3", 4, int(ts[0]) * 1000, int(ts[-1]) * 1000 + 1, 0, len(ts), 1, 0, 0, 0)
+    head += struct.pack("<I", len(symbols)) + b"".join(map(text, symbols)) + struct.pack("<II", 0, 0)
+    head += struct.pack("<I", len(symbols))
+    for k, symbol in enumerate(symbols):
+        head += text(symbol) + struct.pack("<III", 1, first, last) + text(str(k + 1))
+    records = np.zeros(len(ts), np.dtype([
+        ("length", "u1"), ("rtype", "u1"), ("publisher", "<u2"), ("instrument", "<u4"), ("ts_event", "<u8"), ("price", "<i8"), ("size", "<u4"),
+        ("action", "S1"), ("side", "S1"), ("flags", "u1"), ("depth", "u1"), ("ts_recv", "<u8"), ("delta", "<i4"), ("sequence", "<u4")]))
+    records["length"], records["publisher"], records["action"], records["side"] = 12, 1, b"T", b"N"
+    records["instrument"], records["ts_event"], records["sequence"] = code.astype(np.uint32) + 1, ts * 1000, ids
+    records["price"], records["size"] = np.round(price * 100).astype(np.int64) * 10_000_000, size
+    records["ts_recv"] = ts * 1000 + 20_000 + rng.geometric(1 / 15_000, len(ts))
+    with open(path, "wb") as f:
+        f.write(b"DBN\x01" + struct.pack("<I", len(head)) + head)
+        records.tofile(f)
+
+
 def main():
     p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     p.add_argument("n", type=lambda x: int(float(x)))
@@ -95,6 +120,7 @@ def main():
     if not a.no_csv:
         us = t.set_column(0, "ts", pa.array(ts[order], pa.timestamp("us", "UTC")))
         pa.csv.write_csv(us, f"{a.dir}/trades.csv", pa.csv.WriteOptions(quoting_style="none"))
+    write_dbn(f"{a.dir}/trades.dbn", ts[order], code[order], price[order], size[order], np.arange(1, a.n + 1), symbols, np.random.default_rng(a.seed))
     print(f"{a.n} trades, {len(symbols)} symbols, seed {a.seed}")
 
 

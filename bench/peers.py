@@ -44,6 +44,9 @@ class DuckDb:
         self.db.execute("CHECKPOINT")
         self.load = (time.process_time() - c, time.perf_counter() - w)
         self.bytes = os.path.getsize(path)
+        self.spans(data)
+
+    def spans(self, data):
         self.db.execute(f"""CREATE TABLE spans AS SELECT symbol, trade_date::DATE trade_date, segment,
             make_timestamp(opens_at) opens_at, make_timestamp(closes_at) closes_at FROM read_csv('{data}/sessions.csv')""")
         # contiguous runs of a session: the grids of 5-minute bars. Equities restart at each segment, futures only after a break.
@@ -79,6 +82,21 @@ class DuckDb:
     def q6(self):
         return vwap_checksum(self.db.execute("""SELECT t.symbol, d.trade_date, sum(price * size) / sum(size) FROM trades t ASOF JOIN grids d
             ON t.symbol = d.symbol AND t.ts >= d.opens_at WHERE t.ts < d.closes_at GROUP BY t.symbol, d.trade_date""").fetchall())
+
+
+class DuckDbArchive(DuckDb):
+    """DuckDB over the Parquet files that querycli archived, as any reader of Parquet sees them."""
+
+    name = "duckdb (archive)"
+
+    def __init__(self, data, archive):
+        import duckdb
+
+        self.db = duckdb.connect()
+        self.db.execute("SET threads = 2; SET TimeZone = 'UTC'")
+        self.db.execute(f"""CREATE VIEW trades AS SELECT ts::TIMESTAMP ts, symbol, price, size, seq AS trade_id
+            FROM read_parquet('{archive}/trades/*/*/*.parquet', hive_partitioning = true)""")
+        self.spans(data)
 
 
 class Polars:

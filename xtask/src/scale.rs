@@ -30,14 +30,11 @@ pub struct Size {
     /// With --scale: parts by hash of the instrument below each month
     #[arg(long, default_value_t = 1)]
     parts: u32,
-    /// With --scale: the extension as it is built already, so that nothing is compiled
-    #[arg(long)]
-    built: bool,
 }
 
 /// Runs it; the exit code is 2 when a goal is missed.
-pub fn run(size: &Size, rounds: u32, goals: bool) -> Result<ExitCode> {
-    let install = if size.built {
+pub fn run(size: &Size, rounds: u32, built: bool, goals: bool) -> Result<ExitCode> {
+    let install = if built {
         Install::built()?
     } else {
         setup::run()?;
