@@ -8,7 +8,8 @@ LANGUAGE c STABLE STRICT PARALLEL SAFE COST 10 AS 'MODULE_PATHNAME', 'may_see';
 COMMENT ON FUNCTION market.may_see(int4) IS 'Whether the policies of market.instruments, if there are any, show an instrument to the current role: what the policies of all other tables ask.';
 
 CREATE FUNCTION market.secure_tables() RETURNS int4
-LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+-- shorter than a deadlock takes: others hold some of these tables and wait for more
+LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET lock_timeout = '200ms'
 AS $$
 DECLARE
   secured record;
@@ -50,7 +51,17 @@ BEGIN
   -- a restore brings the policies itself, behind the rows
   IF NOT EXISTS (SELECT FROM pg_policy AS p WHERE p.polrelid = 'market.trade_blocks'::regclass)
      AND current_setting('row_security')::boolean THEN
-    PERFORM market.secure_tables();
+    FOR attempt IN 1..50 LOOP
+      -- what it locked is free again where it did not get all
+      BEGIN
+        PERFORM market.secure_tables();
+        RETURN NULL;
+      EXCEPTION WHEN lock_not_available THEN
+        NULL;
+      END;
+    END LOOP;
+    RAISE EXCEPTION 'the tables of market are in use, and the first instrument gives them their policies'
+      USING ERRCODE = 'lock_not_available', HINT = 'add it again when nobody works on them';
   END IF;
   RETURN NULL;
 END

@@ -316,3 +316,27 @@ async fn a_policy_may_go_by_a_setting() -> Result<()> {
     }
     Ok(())
 }
+
+/// The first instrument locks tables one after the other, against the order in which others may hold them: it gives way, and tries
+/// again until they are free.
+#[tokio::test]
+async fn the_first_instrument_waits_for_who_is_at_work() -> Result<()> {
+    let database = cluster::database("first").await?;
+    let (busy, adder) = (database.client().await?, database.client().await?);
+    busy.batch_execute("BEGIN; LOCK TABLE market.archived_sessions IN ACCESS SHARE MODE").await?;
+    let added = tokio::spawn(async move { store::instrument(&adder, "SEEN", "XNYS").await });
+    let waits =
+        "SELECT count(*) > 0 FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'";
+    while texts(&busy, waits).await? != ["t"] {
+        ensure!(!added.is_finished(), "it did not wait");
+        tokio::task::yield_now().await;
+    }
+    // the other way round: who waits for a table that the adder holds
+    busy.batch_execute("LOCK TABLE market.instrument_symbols, market.trade_blocks IN ACCESS SHARE MODE; COMMIT")
+        .await?;
+    added.await??;
+    let without =
+        "SELECT count(*) FROM pg_class WHERE oid = 'market.archived_sessions'::regclass AND NOT relrowsecurity";
+    assert_eq!(texts(&busy, without).await?, ["0"]);
+    Ok(())
+}
