@@ -1,8 +1,8 @@
 //! Who calls `market.maintain()` when nobody does: one launcher for the server, started where `shared_preload_libraries`
 //! names the library, and one short-lived worker a database, which runs what is due and ends.
 //!
-//! The launcher knows databases only by name: it connects to `postgres`, where the extension need not be, so that it keeps
-//! no other database from being dropped. Nothing starts before recovery ends, nor in pg_upgrade.
+//! The launcher connects to no database, as PostgreSQL's own do: it needs none to be there and keeps none from being dropped.
+//! Nothing starts before recovery ends, nor in pg_upgrade.
 
 use crate::fmgr::{int8, null};
 use crate::spi::{self, Mode};
@@ -17,7 +17,7 @@ use std::ffi::{CStr, CString};
 use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use std::time::Duration;
 
-plans!(DATABASES, INSTALLED);
+plans!(INSTALLED);
 v1!(worker_refused_at => pg_finfo_worker_refused_at);
 
 static ENABLED: GucSetting<bool> = GucSetting::<bool>::new(true);
@@ -77,24 +77,40 @@ pub fn init() {
         .load();
 }
 
-/// The databases to look into.
+/// The databases to look into, by number. Without a database there are no queries: the catalog that all share is read as it lies.
 fn databases() -> Vec<Oid> {
     let only = ONLY.get().map(|names| names.to_string_lossy().into_owned()).unwrap_or_default();
-    BackgroundWorker::transaction(|| {
+    let only: Vec<&str> = only.split(',').map(str::trim).filter(|name| !name.is_empty()).collect();
+    let mut found = BackgroundWorker::transaction(|| {
         let mut found = Vec::new();
-        spi::connect(|c| {
-            c.run(
-                Mode::SameSnapshot,
-                &DATABASES,
-                c"SELECT oid FROM pg_catalog.pg_database WHERE datallowconn AND NOT datistemplate
-                  AND (pg_catalog.btrim($1) = '' OR datname = ANY (pg_catalog.regexp_split_to_array(pg_catalog.btrim($1), '\\s*,\\s*')))
-                  ORDER BY oid",
-                &[spi::Arg::text(&only)],
-                &mut |v, _| found.push(Oid::from(v[0].value() as u32)),
-            );
-        });
+        // SAFETY: inside a transaction; the scan and the table are closed again, and a row is copied before the next one.
+        unsafe {
+            let lock = pg_sys::AccessShareLock as i32;
+            let table = pg_sys::table_open(Oid::from(pg_sys::DatabaseRelationId.to_u32()), lock);
+            let flags = pg_sys::ScanOptions::SO_TYPE_SEQSCAN | pg_sys::ScanOptions::SO_ALLOW_STRAT;
+            let (snapshot, none) = (pg_sys::GetActiveSnapshot(), std::ptr::null_mut());
+            let scan = pg_sys::heap_beginscan(table, snapshot, 0, none, std::ptr::null_mut(), flags);
+            loop {
+                let row = pg_sys::heap_getnext(scan, pg_sys::ScanDirection::ForwardScanDirection);
+                if row.is_null() {
+                    break;
+                }
+                let head = (*row).t_data;
+                let row = &*head.cast::<u8>().add((*head).t_hoff as usize).cast::<pg_sys::FormData_pg_database>();
+                let name = CStr::from_ptr(row.datname.data.as_ptr()).to_string_lossy();
+                // one whose DROP was interrupted has the limit -2
+                let usable = row.datallowconn && !row.datistemplate && row.datconnlimit >= -1;
+                if usable && (only.is_empty() || only.contains(&name.as_ref())) {
+                    found.push(row.oid);
+                }
+            }
+            pg_sys::heap_endscan(scan);
+            pg_sys::table_close(table, lock);
+        }
         found
-    })
+    });
+    found.sort_unstable_by_key(|oid| oid.to_u32());
+    found
 }
 
 fn start(database: Oid) -> Option<DynamicBackgroundWorker> {
@@ -130,7 +146,7 @@ fn wait(time: Duration) -> bool {
 #[pg_guard]
 pub unsafe extern "C-unwind" fn bellwether_launcher(_argument: Datum) {
     BackgroundWorker::attach_signal_handlers(SignalWakeFlags::SIGHUP | SignalWakeFlags::SIGTERM);
-    BackgroundWorker::connect_worker_to_spi(Some("postgres"), None);
+    BackgroundWorker::connect_worker_to_spi(None, None);
     let mut running: Vec<(Oid, DynamicBackgroundWorker)> = Vec::new();
     let mut next = std::time::Instant::now();
     loop {

@@ -152,6 +152,26 @@ async fn settings_say_where_it_works_and_it_says_when_it_cannot() -> Result<()> 
     server.stop()
 }
 
+/// The launcher needs no database to be there, not even `postgres`.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_server_without_the_database_postgres_is_maintained() -> Result<()> {
+    let (server, _lifeline) = server("nopostgres", "")?;
+    let client = filled(&server, "one").await?;
+    client.batch_execute("DROP DATABASE postgres").await?;
+    until(&client, SEALED, "1").await?;
+    drop(client);
+    server.stop()?;
+    server.start()?;
+    let client = cluster::connect(&server.url("one")).await?;
+    client.batch_execute("SELECT market.set_policy('seal', options => '{\"quiet\": \"0 s\"}'); UPDATE market.jobs SET next_run_at = NULL").await?;
+    late(&client, 2).await?;
+    client.batch_execute("UPDATE market.jobs SET next_run_at = NULL").await?;
+    until(&client, SEALED, "2").await?;
+    let log = std::fs::read_to_string(server.log())?;
+    ensure!(!log.contains("database \"postgres\" does not exist"), "{log}");
+    server.stop()
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn running_out_of_worker_slots_shows_in_job_status() -> Result<()> {
     // the launcher and the logical replication launcher take both
