@@ -22,6 +22,7 @@ macro_rules! v1 {
 /// `fc` is the call's own, with more than `i` arguments.
 #[inline]
 pub unsafe fn arg(fc: FunctionCallInfo, i: usize) -> Datum {
+    require_args(fc, i);
     let args = (*fc).args.as_slice(i + 1);
     args[i].value
 }
@@ -32,8 +33,27 @@ pub unsafe fn arg(fc: FunctionCallInfo, i: usize) -> Datum {
 /// As for `arg`.
 #[inline]
 pub unsafe fn arg_is_null(fc: FunctionCallInfo, i: usize) -> bool {
+    require_args(fc, i);
     let args = (*fc).args.as_slice(i + 1);
     args[i].isnull
+}
+
+/// A function that was declared with fewer arguments was declared by an older version.
+#[inline]
+unsafe fn require_args(fc: FunctionCallInfo, i: usize) {
+    if (*fc).nargs as usize <= i {
+        older("a function of schema market has fewer arguments than its library expects");
+    }
+}
+
+/// Raises 55000: what is declared in the database is not of this library.
+#[cold]
+pub fn older(what: &str) -> ! {
+    crate::error::raise_with(
+        PgSqlErrorCode::ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
+        what,
+        "the library of bellwether is newer than the extension in this database: run ALTER EXTENSION bellwether UPDATE",
+    )
 }
 
 /// Argument `i`, or `None` for NULL.
@@ -286,7 +306,7 @@ pub fn define_settings() {
     GucRegistry::define_int_guc(
         c"bellwether.keep_memory",
         c"Memory that a backend keeps for its next large result instead of giving it back to the system, in kB; 0 gives it back.",
-        c"Getting it anew costs a fifth of a large result. It takes effect with the first result of 65,536 rows.",
+        c"Getting it anew costs a fifth of a large result. It takes effect with the first result of 65,536 rows or the first seal.",
         &KEEP,
         0,
         1 << 20,
@@ -295,8 +315,8 @@ pub fn define_settings() {
     );
 }
 
-/// Tells the C library to keep what a large result frees. Once a backend.
-fn keep_memory() {
+/// Tells the C library to keep what a large result, or a session that is sealed, frees. Once a backend.
+pub fn keep_memory() {
     thread_local!(static KEPT: std::cell::Cell<bool> = const { std::cell::Cell::new(false) });
     let bytes = KEEP.get().saturating_mul(1024);
     if bytes == 0 || KEPT.replace(true) {
@@ -349,7 +369,7 @@ impl Rows {
             pg_sys::CreateTupleDescCopy((*info).expectedDesc)
         };
         if (*desc).natts as usize != columns {
-            error!("the function returns {columns} columns, {} are expected", (*desc).natts);
+            older(&format!("the function returns {columns} columns, and {} are declared", (*desc).natts));
         }
         let random = (*info).allowedModes & pg_sys::SetFunctionReturnMode::SFRM_Materialize_Random as i32 != 0;
         let store = pg_sys::tuplestore_begin_heap(random, false, pg_sys::work_mem.max(RESULT_KB));

@@ -79,7 +79,7 @@ thread_local! {
     static GENERATION: Cell<u64> = const { Cell::new(0) };
     static REGISTERED: Cell<bool> = const { Cell::new(false) };
 }
-plans!(BY_SYMBOL, BY_ID, SYMBOLS, RELATIONS, BY_VOLUME, BY_OPEN_INTEREST, FRONT);
+plans!(BY_SYMBOL, BY_ID, SYMBOLS, RELATIONS, INSTALLED, BY_VOLUME, BY_OPEN_INTEREST, FRONT);
 
 #[pg_guard]
 unsafe extern "C-unwind" fn forget(_argument: Datum, relation: Oid) {
@@ -94,6 +94,25 @@ unsafe extern "C-unwind" fn forget(_argument: Datum, relation: Oid) {
     GENERATION.set(GENERATION.get() + 1);
 }
 
+/// The version of the SQL that this library belongs to: that of sql/bellwether.control.
+const VERSION: &str = "0.2.0";
+
+/// Raises 55000 where the extension in the database is an older one: what its functions expect is not there.
+fn require_version(c: &spi::Conn) {
+    let mut installed = None;
+    c.run(
+        Mode::SameSnapshot,
+        &INSTALLED,
+        c"SELECT extversion FROM pg_catalog.pg_extension WHERE extname = 'bellwether'",
+        &[],
+        // SAFETY: the column is text and NOT NULL.
+        &mut |v, _| installed = Some(unsafe { text(v[0]) }),
+    );
+    if let Some(installed) = installed.filter(|installed| installed != VERSION) {
+        crate::fmgr::older(&format!("the extension bellwether is version {installed} here, its library {VERSION}"));
+    }
+}
+
 fn register() {
     if REGISTERED.get() {
         return;
@@ -102,6 +121,7 @@ fn register() {
     unsafe { pg_sys::CacheRegisterRelcacheCallback(Some(forget), Datum::from(0usize)) };
     let mut relations = Vec::new();
     spi::connect(|c| {
+        require_version(c);
         c.run(
             Mode::SameSnapshot,
             &RELATIONS,

@@ -117,3 +117,40 @@ async fn an_upgraded_database_answers_as_before_and_goes_on() -> Result<()> {
     }
     Ok(())
 }
+
+/// The new library over the SQL of an older version: every call says what to do, in the same connection until it is done.
+#[tokio::test]
+async fn a_library_that_is_newer_than_the_extension_says_so() -> Result<()> {
+    for (version, _) in RELEASED {
+        let database = cluster::empty_database("older").await?;
+        psql(&database, &read(&format!("tests/data/{version}/database.sql"))?)?;
+        let client = database.client().await?;
+        for sql in [
+            "SELECT * FROM market.session_ohlc('SPY', '1d', date '2025-11-24', date '2025-11-28')",
+            "SELECT * FROM market.trades WHERE symbol = 'SPY'",
+            "SELECT market.seal('SPY', '2025-11-28')",
+            "INSERT INTO market.trades (symbol, ts, seq, price, size) VALUES ('SPY', '2025-11-28 15:00+00', 1, 1, 1)",
+        ] {
+            let error = client.simple_query(sql).await.err().and_then(|e| e.as_db_error().cloned());
+            let error = error.with_context(|| format!("{version}: {sql} is answered"))?;
+            assert_eq!(error.code().code(), "55000", "{sql}: {error}");
+            ensure!(
+                error.hint().is_some_and(|h| h.contains("run ALTER EXTENSION bellwether UPDATE")),
+                "{sql}: {error:?}"
+            );
+        }
+        client.batch_execute("ALTER EXTENSION bellwether UPDATE").await?;
+        ensure!(!texts(&client, "SELECT * FROM market.trades WHERE symbol = 'SPY'").await?.is_empty());
+    }
+    Ok(())
+}
+
+#[test]
+fn the_library_knows_the_version_of_its_sql() -> Result<()> {
+    let control = read("sql/bellwether.control")?;
+    let library = read("pg_ext/src/instrument.rs")?;
+    let version = control.lines().find_map(|line| line.strip_prefix("default_version = ")).context("a version")?;
+    let expected = format!("const VERSION: &str = \"{}\";", version.trim_matches('\''));
+    ensure!(library.contains(&expected), "pg_ext/src/instrument.rs has no {expected}");
+    Ok(())
+}

@@ -35,7 +35,7 @@ pub unsafe extern "C-unwind" fn insert_trade(fc: FunctionCallInfo) -> Datum {
     }
     let desc = (*data.tg_relation).rd_att;
     if (*desc).natts as usize != COLUMNS {
-        error!("the view market.trades is not the one of this library; run ALTER EXTENSION bellwether UPDATE");
+        crate::fmgr::older("the view market.trades is not the one of this library");
     }
     let (mut values, mut nulls) = ([Datum::from(0usize); COLUMNS], [true; COLUMNS]);
     pg_sys::heap_deform_tuple(data.tg_trigtuple, desc, values.as_mut_ptr(), nulls.as_mut_ptr());
