@@ -34,7 +34,8 @@ SELECT b.id, b.what, b.symbol, b.first_date, b.last_date, b.eligibility,
   CASE
     WHEN b.finished_at IS NOT NULL AND b.error IS NOT NULL THEN 'done with errors'
     WHEN b.finished_at IS NOT NULL THEN 'done'
-    WHEN EXISTS (SELECT FROM pg_catalog.pg_stat_activity AS a WHERE a.pid = b.pid AND a.backend_start <= b.updated_at) THEN 'running'
+    WHEN EXISTS (SELECT FROM pg_catalog.pg_stat_activity AS a WHERE a.pid = b.pid AND a.backend_start <= b.updated_at
+      AND a.state IS DISTINCT FROM 'idle') THEN 'running'
     ELSE 'interrupted'
   END AS phase,
   b.total AS sessions_total, b.done AS sessions_done,

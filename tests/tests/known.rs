@@ -533,3 +533,55 @@ async fn a_backfill_goes_on_where_it_was() -> Result<()> {
     }
     Ok(())
 }
+
+/// A backfill that is cancelled in the middle of a session leaves that session as it was and the later ones done; called again it
+/// does the rest.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_backfill_that_is_cancelled_leaves_nothing_half_done() -> Result<()> {
+    let (database, client, id) = fresh("cancelled", "XNYS").await?;
+    let calendar = Calendar::builtin("XNYS")?;
+    let days = sessions(&calendar, "2025-11-17", "2025-11-26")?;
+    let mut chance = Chance::new(46);
+    for day in &days {
+        put(&client, id, &store::session_trades(&mut chance, day, 100, true)).await?;
+    }
+    let stored = "SELECT trade_date, 'bar', segment, open, high, low, close, volume, notional, digest, calendar_version FROM market.session_bars
+        UNION ALL SELECT trade_date, 'minutes', n::text, NULL, NULL, NULL, NULL, NULL, NULL, hashtextextended(encode(payload, 'hex'), 0), NULL FROM market.bar_blocks
+        ORDER BY 1, 2, 3";
+    let before = texts(&client, stored).await?;
+    // all are of an old version, and in the middle one the work comes to a halt after its bars were taken away
+    client
+        .batch_execute(
+            "UPDATE market.session_bars SET calendar_version = 0;
+             CREATE FUNCTION public.halt() RETURNS trigger LANGUAGE plpgsql AS
+               $$ BEGIN IF NEW.trade_date = '2025-11-20' THEN PERFORM pg_sleep(3600); END IF; RETURN NEW; END $$;
+             CREATE TRIGGER halt BEFORE INSERT ON market.session_bars FOR EACH ROW EXECUTE FUNCTION public.halt()",
+        )
+        .await?;
+    let old = texts(&client, stored).await?;
+    let of = |rows: &[String], from: &str, till: &str| -> Vec<String> {
+        rows.iter().filter(|row| from <= &row[..10] && &row[..10] < till).cloned().collect()
+    };
+    let worker = database.client().await?;
+    let pid: i32 = worker.query_one("SELECT pg_backend_pid()", &[]).await?.get(0);
+    let backfill = tokio::spawn(async move { worker.batch_execute("CALL market.backfill()").await.map(|()| worker) });
+    let halted = format!("SELECT count(*) FROM pg_stat_activity WHERE pid = {pid} AND wait_event = 'PgSleep'");
+    while texts(&client, &halted).await? != ["1"] {
+        ensure!(!backfill.is_finished(), "it never came to the session");
+        tokio::task::yield_now().await;
+    }
+    let progress = "SELECT phase, sessions_done, sessions_total, at_date FROM market.backfill_progress";
+    same("at work", &texts(&client, progress).await?, &["running|4|8|2025-11-21".to_owned()]);
+    assert_eq!(texts(&client, &format!("SELECT pg_cancel_backend({pid})")).await?, ["t"]);
+    assert_eq!(store::state(backfill.await?.map(|_| ()))?, "57014");
+    same("cancelled", &texts(&client, progress).await?, &["interrupted|4|8|2025-11-21".to_owned()]);
+    let now = texts(&client, stored).await?;
+    same("those that are done", &of(&now, "2025-11-21", "2026"), &of(&before, "2025-11-21", "2026"));
+    same("those that are not", &of(&now, "2025", "2025-11-21"), &of(&old, "2025", "2025-11-21"));
+    client.batch_execute("DROP TRIGGER halt ON market.session_bars").await?;
+    client.batch_execute("CALL market.backfill()").await?;
+    same("the rest", &texts(&client, progress).await?, &["done|8|8|2025-11-17".to_owned()]);
+    same("all", &texts(&client, stored).await?, &before);
+    same("verify", &verify(&client, "X").await?, &[]);
+    Ok(())
+}
