@@ -24,5 +24,6 @@ mod worker;
 pub extern "C-unwind" fn _PG_init() {
     query::define_settings();
     fmgr::define_settings();
+    store::define_settings();
     worker::init();
 }

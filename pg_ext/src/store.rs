@@ -15,6 +15,7 @@ mod seal;
 mod session;
 
 pub use live::{any_live, live_instruments, read_as_of, read_corrections, read_live, read_live_of, read_reported};
+pub use parts::define_settings;
 pub use rekey::Rekeying;
 pub use ring::Span;
 pub use session::{decimal, mergeable};

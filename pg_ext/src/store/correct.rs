@@ -315,7 +315,7 @@ fn mark(c: &Conn, instrument: i32, key: Key, found: Option<(Trade, Correction, N
     let [ts, ns, seq, sub] = key_args(key);
     let id = Arg::int4(instrument);
     let (micros, nanos) = time::micros_and_ns(key.ts);
-    super::ring::unmark(c, instrument, micros, nanos, key.seq, key.sub as i16);
+    super::ring::Ring::open(c).unmark(instrument, micros, nanos, key.seq, key.sub as i16);
     let Some((reported, correction, known)) = found else { return };
     let now = correction.apply(reported);
     let t = now.unwrap_or(reported);

@@ -1,7 +1,7 @@
 //! Live rows and corrections of one instrument, as the domain sees them.
 
 use super::as_owner;
-use super::ring::{self, Row, Span};
+use super::ring::{self, Ring, Row, Span};
 use crate::error::OrRaise;
 use crate::fmgr::{float8, float8_of, int8};
 use crate::spi::{Arg, Conn, Mode, PlanCell};
@@ -82,14 +82,15 @@ fn plan_for(c: &Conn, pages: u64, cell: &'static PlanCell, planned: &'static Loc
 
 /// The live rows of an instrument with `from <= ts < till` as they lie in the table.
 pub fn read_rows(c: &Conn, mode: Mode, instrument: i32, from: Nanos, till: Nanos) -> LiveRows {
-    let pages = ring::pages(c);
+    let ring = Ring::open(c);
+    let pages = ring.pages();
     if may_skip(pages) {
         return LiveRows::default();
     }
     let mut rows = with_room(pages);
     let span = Span::of(from, till);
     if pages <= MOST_PAGES {
-        ring::read(c, mode, span, |id| id == instrument, |row| push(&mut rows, row));
+        ring.read(mode, span, |id| id == instrument, |row| push(&mut rows, row));
         return rows.within(from, till);
     }
     let sql = c"SELECT ts, seq, price, size, instrument_id, ns, sub, flags, cond, ts_recv, trade_id, op, slot, known_at
@@ -112,18 +113,19 @@ fn may_skip(pages: u64) -> bool {
 
 /// Whether the ring has any row, or must be looked at all the same.
 pub fn any_live(c: &Conn) -> bool {
-    !may_skip(ring::pages(c))
+    !may_skip(Ring::open(c).pages())
 }
 
 /// The live rows of several instruments with `from <= ts < till`, settled: one pass over the ring for all of them.
 pub fn read_live_of(c: &Conn, mode: Mode, ids: &[i32], from: Nanos, till: Nanos) -> HashMap<i32, LiveRows> {
     let mut of: HashMap<i32, LiveRows> = HashMap::with_capacity(ids.len());
-    let pages = ring::pages(c);
+    let ring = Ring::open(c);
+    let pages = ring.pages();
     let span = Span::of(from, till);
     if pages <= MOST_PAGES {
         let wanted: HashSet<i32> = ids.iter().copied().collect();
         let each = |row: &Row| push(of.entry(row.instrument).or_default(), row);
-        ring::read(c, mode, span, |id| wanted.contains(&id), each);
+        ring.read(mode, span, |id| wanted.contains(&id), each);
     } else {
         let [a, z] = span_args(span);
         as_owner(|| {
@@ -150,8 +152,7 @@ pub fn read_live_of(c: &Conn, mode: Mode, ids: &[i32], from: Nanos, till: Nanos)
 /// The instruments, of all, with live rows in a span.
 pub fn live_instruments(c: &Conn, span: Span) -> HashSet<i32> {
     let mut ids = HashSet::new();
-    ring::read(
-        c,
+    Ring::open(c).read(
         Mode::SameSnapshot,
         span,
         |_| true,
@@ -209,12 +210,13 @@ pub fn read_apart(c: &Conn, mode: Mode, instrument: i32, from: Nanos, till: Nano
 
 /// Deletes the live rows of a storage window and returns them. Windows begin and end on whole microseconds.
 pub fn take_live(c: &Conn, instrument: i32, from: Nanos, till: Nanos) -> Taken {
-    let pages = ring::pages(c);
+    let ring = Ring::open(c);
+    let pages = ring.pages();
     let span = Span::of(from, till);
     let mut rows = with_room(pages);
     if pages <= MOST_PAGES {
         if pages > 0 {
-            ring::take(c, instrument, span, |row| push(&mut rows, row));
+            ring.take(instrument, span, |row| push(&mut rows, row));
         }
         return take_apart(rows.within(from, till));
     }

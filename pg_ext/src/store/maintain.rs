@@ -1,7 +1,7 @@
 //! What maintenance asks of the store: which sessions have live rows, whether anybody is at work on one, and whether a
 //! relation holds a row that some snapshot may still see. The steps themselves are SQL: sql/extension/56_maintenance.sql.
 
-use super::ring::{self, Span};
+use super::ring::{Ring, Span};
 use super::{live, require_read_committed, try_lock_session};
 use crate::error::raise_with;
 use crate::fmgr::{Rows, arg, arg_option, float8, int8, null, varlena};
@@ -114,8 +114,7 @@ pub unsafe extern "C-unwind" fn live_sessions(fc: FunctionCallInfo) -> Datum {
     spi::connect(|c| {
         let mut tails: HashMap<i32, Option<Tails>> = HashMap::new();
         let slot_now = now.div_euclid(HOUR).rem_euclid(SLOTS);
-        ring::read(
-            c,
+        Ring::open(c).read(
             Mode::SameSnapshot,
             Span::ALL,
             |_| true,
@@ -181,8 +180,7 @@ pub unsafe extern "C-unwind" fn unsealed_trades(fc: FunctionCallInfo) -> Datum {
     let bound = |i: usize, open: i64| arg_option(fc, i).map_or(open, |d| d.value() as i64);
     let span = Span { first: bound(1, i64::MIN), last: bound(2, i64::MAX) };
     spi::connect(|c| {
-        ring::read(
-            c,
+        Ring::open(c).read(
             Mode::SameSnapshot,
             span,
             |id| id == instrument.id,

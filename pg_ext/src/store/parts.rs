@@ -7,9 +7,31 @@ use crate::{plans, time};
 use market::block::{self, PART};
 use market::trade::earlier;
 use market::{Corrections, Key, Merge, Nanos, Trade, TradeDate, Trades};
+use pgrx::guc::{GucContext, GucFlags, GucRegistry, GucSetting};
 use pgrx::pg_sys;
 
 plans!(READ, INSERT, UPDATE, DELETE);
+
+static PART_TRADES: GucSetting<i32> = GucSetting::<i32>::new(PART as i32);
+
+/// Defines the setting of parts; called once, when the library is loaded.
+pub fn define_settings() {
+    GucRegistry::define_int_guc(
+        c"bellwether.part_trades",
+        c"Most trades of a part that sealing writes; sessions of more are split.",
+        c"For tests and measuring. Readers take parts of any size.",
+        &PART_TRADES,
+        1,
+        PART as i32,
+        GucContext::Userset,
+        GucFlags::default(),
+    );
+}
+
+/// The most trades of a part.
+fn most() -> usize {
+    usize::try_from(PART_TRADES.get()).unwrap_or(PART).clamp(1, PART)
+}
 
 /// One part of a sealed session.
 pub struct Part {
@@ -80,7 +102,10 @@ impl Parts {
             };
             // a full last part stays as it is: a running session is sealed piece by piece
             let last = &self.all[i].trades;
-            if from < till && i + 1 == self.all.len() && last.len() >= PART && rows.key(from) > last.key(last.len() - 1)
+            if from < till
+                && i + 1 == self.all.len()
+                && last.len() >= most()
+                && rows.key(from) > last.key(last.len() - 1)
             {
                 let news = rows.slice(from..till);
                 done.added += news.len();
@@ -192,7 +217,7 @@ impl Parts {
                 }
                 continue;
             }
-            let pieces = part.trades.len().div_ceil(PART);
+            let pieces = part.trades.len().div_ceil(most());
             let step = part.trades.len().div_ceil(pieces);
             for k in 0..pieces {
                 let range = k * step..((k + 1) * step).min(part.trades.len());

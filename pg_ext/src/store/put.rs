@@ -188,7 +188,8 @@ fn store(
     let (mut added, mut known, mut conflicts, mut changed) = (0, 0, Vec::new(), None);
     let mut reports = Reports::read(c, instrument.id, session, &corrections);
     for trades in &checked.trades {
-        reports.keep(c, &corrections, &all, trades, None);
+        // a row is what readers see; its twin in a file changes nothing of it
+        reports.keep(c, &corrections, &all, &[&live, trades], None);
         // a corrected identity is stored already, or was busted: either way it is known
         let (news, settled) = reports.split(trades, &corrections, &all);
         let (news, twins) = split_live(news, &live, &all, &mut conflicts);

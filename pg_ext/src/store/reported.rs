@@ -24,13 +24,21 @@ impl Reports {
         Reports { instrument, all }
     }
 
-    /// Keeps the report of every corrected identity that lies in the parts or is among what came.
-    pub fn keep(&mut self, c: &Conn, corrections: &Corrections, stored: &Parts, came: &Trades, taken: Option<&Taken>) {
+    /// Keeps the report of every corrected identity that lies in the parts or is among what came, the first of which counts.
+    pub fn keep(
+        &mut self,
+        c: &Conn,
+        corrections: &Corrections,
+        stored: &Parts,
+        came_first: &[&Trades],
+        taken: Option<&Taken>,
+    ) {
         for word in corrections.words() {
             if self.all.contains_key(&word.key) {
                 continue;
             }
-            let trade = stored.get(word.key).or_else(|| came.find(word.key).map(|at| came.get(at)));
+            let came = |came: &&Trades| came.find(word.key).map(|at| came.get(at));
+            let trade = stored.get(word.key).or_else(|| came_first.iter().find_map(came));
             let mark = || {
                 let marks = &taken?.marks;
                 let at = marks.trades.find(word.key).filter(|&at| marks.ops[at] == Op::Correction)?;

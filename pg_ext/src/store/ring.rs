@@ -97,87 +97,75 @@ impl Span {
     }
 }
 
-/// The slots of the ring. Looked up once: planning a query over them takes a millisecond.
-fn slots(c: &Conn) -> Vec<Oid> {
-    let known = SLOTS.with_borrow(Clone::clone);
-    if !known.is_empty() && known.iter().all(|slot| Slot::open(*slot, pg_sys::AccessShareLock).is_some()) {
-        return known;
+/// The ring, its slots open.
+pub struct Ring(Vec<Slot>);
+
+impl Ring {
+    /// Opens the slots. They are looked up once a backend: planning a query over them takes a millisecond.
+    pub fn open(c: &Conn) -> Ring {
+        let known = SLOTS.with_borrow(Clone::clone);
+        let all = |oids: &[Oid]| oids.iter().map(|slot| Slot::open(*slot)).collect::<Option<Vec<Slot>>>();
+        if let Some(slots) = all(&known).filter(|slots| !slots.is_empty()) {
+            return Ring(slots);
+        }
+        let mut found = Vec::new();
+        c.run(
+            Mode::SameSnapshot,
+            &SLOTS_OF,
+            c"SELECT inhrelid FROM pg_catalog.pg_inherits WHERE inhparent = 'market.live_trades'::pg_catalog.regclass ORDER BY inhrelid",
+            &[],
+            &mut |v, _| found.push(Oid::from(v[0].value() as u32)),
+        );
+        let slots = all(&found).unwrap_or_default();
+        SLOTS.set(found);
+        Ring(slots)
     }
-    let mut found = Vec::new();
-    c.run(
-        Mode::SameSnapshot,
-        &SLOTS_OF,
-        c"SELECT inhrelid FROM pg_catalog.pg_inherits WHERE inhparent = 'market.live_trades'::pg_catalog.regclass ORDER BY inhrelid",
-        &[],
-        &mut |v, _| found.push(Oid::from(v[0].value() as u32)),
-    );
-    SLOTS.set(found.clone());
-    found
-}
 
-/// Pages in all slots: an empty ring needs no look.
-pub fn pages(c: &Conn) -> u64 {
-    slots(c)
-        .iter()
-        .filter_map(|slot| Slot::open(*slot, pg_sys::AccessShareLock))
-        .map(|slot| u64::from(slot.pages()))
-        .sum()
-}
+    /// Pages in all slots: an empty ring needs no look.
+    pub fn pages(&self) -> u64 {
+        self.0.iter().map(|slot| u64::from(slot.pages())).sum()
+    }
 
-/// Calls `each` with every row of an instrument that is `wanted` and of the span, as a reader's statement or a writer's next one
-/// sees them.
-pub fn read(c: &Conn, mode: Mode, span: Span, wanted: impl Fn(i32) -> bool, mut each: impl FnMut(&Row)) {
-    let slots = slots(c);
-    under(mode, |snapshot| {
-        for slot in slots {
-            let Some(slot) = Slot::open(slot, pg_sys::AccessShareLock) else { continue };
-            slot.scan(snapshot, span, &wanted, &mut each);
-        }
-    });
-}
-
-/// As `read` by a writer, of one instrument; the rows are deleted. Windows begin and end on whole microseconds: the last one of the
-/// span is left.
-pub fn take(c: &Conn, instrument: i32, span: Span, mut each: impl FnMut(&Row)) {
-    require_writable(c"DELETE");
-    let slots = slots(c);
-    let mut rows = Vec::new();
-    under(Mode::Fresh, |snapshot| {
-        for slot in slots {
-            let Some(slot) = Slot::open(slot, pg_sys::RowExclusiveLock) else { continue };
-            rows.clear();
-            slot.scan(snapshot, span, &|id| id == instrument, &mut |row: &Row| {
-                if row.micros < span.last {
-                    rows.push(*row);
-                }
-            });
-            for row in &rows {
-                if slot.delete(row) {
-                    each(row);
-                }
+    /// Calls `each` with every row of an instrument that is `wanted` and of the span, as a reader's statement or a writer's next
+    /// one sees them.
+    pub fn read(&self, mode: Mode, span: Span, wanted: impl Fn(i32) -> bool, mut each: impl FnMut(&Row)) {
+        under(mode, |snapshot| {
+            for slot in &self.0 {
+                slot.scan(snapshot, span, &wanted, &mut each);
             }
-        }
-    });
-}
+        });
+    }
 
-/// Deletes the marks, not the trades, of one identity.
-pub fn unmark(c: &Conn, instrument: i32, micros: i64, ns: i16, seq: i64, sub: i16) {
-    require_writable(c"DELETE");
-    let slots = slots(c);
-    under(Mode::Fresh, |snapshot| {
-        for slot in slots {
-            let Some(slot) = Slot::open(slot, pg_sys::RowExclusiveLock) else { continue };
-            let mut rows = Vec::new();
-            slot.scan(snapshot, Span { first: micros, last: micros }, &|id| id == instrument, &mut |row: &Row| {
-                if row.op != b't' && (row.ns, row.seq, row.sub) == (ns, seq, sub) {
-                    rows.push(*row);
+    /// Deletes the rows of an instrument and a span that are `wanted`, as a writer's next statement sees them, and calls `each` with
+    /// every one.
+    fn delete(&self, instrument: i32, span: Span, wanted: impl Fn(&Row) -> bool, mut each: impl FnMut(&Row)) {
+        require_writable(c"DELETE");
+        let mut rows = Vec::new();
+        under(Mode::Fresh, |snapshot| {
+            for slot in &self.0 {
+                rows.clear();
+                let of = |id| id == instrument;
+                slot.scan(snapshot, span, &of, &mut |row: &Row| rows.extend(wanted(row).then_some(*row)));
+                if rows.is_empty() {
+                    continue;
                 }
-            });
-            for row in &rows {
-                slot.delete(row);
+                slot.lock_for_writing();
+                rows.iter().filter(|row| slot.delete(row)).for_each(&mut each);
             }
-        }
-    });
+        });
+    }
+
+    /// Deletes the rows of an instrument and gives them to `each`. Windows begin and end on whole microseconds: the last one of the
+    /// span is left.
+    pub fn take(&self, instrument: i32, span: Span, each: impl FnMut(&Row)) {
+        self.delete(instrument, span, |row| row.micros < span.last, each);
+    }
+
+    /// Deletes the marks, not the trades, of one identity.
+    pub fn unmark(&self, instrument: i32, micros: i64, ns: i16, seq: i64, sub: i16) {
+        let marks = |row: &Row| row.op != b't' && (row.ns, row.seq, row.sub) == (ns, seq, sub);
+        self.delete(instrument, Span { first: micros, last: micros }, marks, |_| {});
+    }
 }
 
 /// Runs `f` with the snapshot that a query in this mode would have.
@@ -228,45 +216,44 @@ const TYPES: [Oid; 14] = [
 ];
 
 /// A slot that is open; its lock goes with the transaction's others.
-struct Slot {
-    relation: pg_sys::Relation,
-    lock: i32,
-}
+struct Slot(pg_sys::Relation);
 
 impl Drop for Slot {
     fn drop(&mut self) {
         // SAFETY: it was opened; the lock is kept, as a query would keep it.
-        unsafe { pg_sys::relation_close(self.relation, pg_sys::NoLock as i32) }
+        unsafe { pg_sys::relation_close(self.0, pg_sys::NoLock as i32) }
     }
 }
 
 impl Slot {
     /// `None` if it is gone: the extension was made anew.
-    fn open(oid: Oid, lock: u32) -> Option<Slot> {
+    fn open(oid: Oid) -> Option<Slot> {
         // SAFETY: a relation that could be opened is closed by `drop`.
-        let relation = unsafe { pg_sys::try_relation_open(oid, lock as i32) };
-        (!relation.is_null()).then_some(Slot { relation, lock: lock as i32 })
+        let relation = unsafe { pg_sys::try_relation_open(oid, pg_sys::AccessShareLock as i32) };
+        (!relation.is_null()).then_some(Slot(relation))
+    }
+
+    /// As a DELETE locks its table.
+    fn lock_for_writing(&self) {
+        // SAFETY: the relation is open, so it is there.
+        unsafe { pg_sys::LockRelationOid((*self.0).rd_id, pg_sys::RowExclusiveLock as i32) }
     }
 
     fn pages(&self) -> u32 {
         // SAFETY: the relation is open.
-        unsafe { pg_sys::RelationGetNumberOfBlocksInFork(self.relation, pg_sys::ForkNumber::MAIN_FORKNUM) }
+        unsafe { pg_sys::RelationGetNumberOfBlocksInFork(self.0, pg_sys::ForkNumber::MAIN_FORKNUM) }
     }
 
     /// Raises if the columns do not lie where this library reads them.
     fn check(&self) {
         // SAFETY: the relation is open, and its description lives as long.
         let fits = unsafe {
-            let desc = (*self.relation).rd_att;
+            let desc = (*self.0).rd_att;
             (*desc).natts as usize == TYPES.len()
                 && TYPES.iter().enumerate().all(|(i, oid)| pg_sys::SPI_gettypeid(desc, i as i32 + 1) == *oid)
         };
         if !fits {
-            raise_with(
-                PgSqlErrorCode::ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
-                "market.live_trades is not the one of this library",
-                "run ALTER EXTENSION bellwether UPDATE",
-            )
+            crate::fmgr::older("market.live_trades is not the one of this library");
         }
     }
 
@@ -278,14 +265,7 @@ impl Slot {
                 // whoever else is serializable must know that this one looked; a heap scan tells it
                 let flags = pg_sys::ScanOptions::SO_TYPE_SEQSCAN;
                 let none = std::ptr::null_mut();
-                pg_sys::heap_endscan(pg_sys::heap_beginscan(
-                    self.relation,
-                    snapshot,
-                    0,
-                    none,
-                    std::ptr::null_mut(),
-                    flags,
-                ));
+                pg_sys::heap_endscan(pg_sys::heap_beginscan(self.0, snapshot, 0, none, std::ptr::null_mut(), flags));
             }
             if pages == 0 {
                 return;
@@ -302,7 +282,7 @@ impl Slot {
                     pg_sys::check_for_interrupts!();
                 }
                 let (fork, normal) = (pg_sys::ForkNumber::MAIN_FORKNUM, pg_sys::ReadBufferMode::RBM_NORMAL);
-                let buffer = pg_sys::ReadBufferExtended(self.relation, fork, block, normal, strategy);
+                let buffer = pg_sys::ReadBufferExtended(self.0, fork, block, normal, strategy);
                 pg_sys::LockBuffer(buffer, pg_sys::BUFFER_LOCK_SHARE as i32);
                 rows.clear();
                 self.look(buffer, block, snapshot, span, wanted, &mut rows);
@@ -353,12 +333,12 @@ impl Slot {
                 let mut found = pg_sys::HeapTupleData {
                     t_len: item.lp_len(),
                     t_self: item_pointer(at),
-                    t_tableOid: (*self.relation).rd_id,
+                    t_tableOid: (*self.0).rd_id,
                     t_data: head,
                 };
                 let visible = pg_sys::HeapTupleSatisfiesVisibility(&mut found, snapshot, buffer);
                 if serializable {
-                    pg_sys::HeapCheckForSerializableConflictOut(visible, self.relation, &mut found, buffer, snapshot);
+                    pg_sys::HeapCheckForSerializableConflictOut(visible, self.0, &mut found, buffer, snapshot);
                 }
                 if !visible {
                     continue;
@@ -370,14 +350,13 @@ impl Slot {
 
     /// Deletes a row that was read; `false` if somebody else did meanwhile.
     fn delete(&self, row: &Row) -> bool {
-        debug_assert_eq!(self.lock, pg_sys::RowExclusiveLock as i32);
         let mut at = item_pointer(row.at);
         // SAFETY: the relation is open and locked for writing; the row was visible to this transaction.
         let result = unsafe {
             let mut failure: pg_sys::TM_FailureData = std::mem::zeroed();
             let command = pg_sys::GetCurrentCommandId(true);
             let none = std::ptr::null_mut();
-            pg_sys::heap_delete(self.relation, &mut at, command, none, true, &mut failure, false)
+            pg_sys::heap_delete(self.0, &mut at, command, none, true, &mut failure, false)
         };
         match result {
             pg_sys::TM_Result::TM_Ok => true,

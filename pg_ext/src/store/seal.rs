@@ -7,7 +7,7 @@ use super::reported::Reports;
 use super::session::{finish_state, rewrite, sealed};
 use super::{correct, live, lock_session, require_read_committed};
 use crate::error::{OrRaise, raise_with};
-use crate::fmgr::{arg, arg_text, int8};
+use crate::fmgr::{arg, arg_text, int8, keep_memory};
 use crate::spi::{self, Conn, Mode};
 use crate::{instrument, time, v1};
 use market::trade::earlier;
@@ -41,6 +41,8 @@ pub unsafe extern "C-unwind" fn seal(fc: FunctionCallInfo) -> Datum {
 
 /// Packs the live rows of a session under its lock: merges trades, applies busts and corrections, rewrites what changed.
 pub fn seal_session(c: &Conn, instrument: &instrument::Instrument, session: &Session<'_>) -> i64 {
+    // the columns of a whole session come and go, for each of them
+    keep_memory();
     let taken = live::take_live(c, instrument.id, session.from, session.till);
     let before = sealed(c, instrument.id, session);
     if before.as_ref().is_some_and(|before| before.dropped) {
@@ -60,7 +62,7 @@ pub fn seal_session(c: &Conn, instrument: &instrument::Instrument, session: &Ses
         corrections = live::read_corrections(c, Mode::Fresh, instrument.id, session.from, session.till);
     }
     let mut reports = Reports::read(c, instrument.id, session, &corrections);
-    reports.keep(c, &corrections, &parts, &taken.trades, Some(&taken));
+    reports.keep(c, &corrections, &parts, &[&taken.trades], Some(&taken));
     let (mut news, _) = reports.split(&taken.trades, &corrections, &parts);
     reports.bring_back(&mut news, &corrections, &parts);
     ensure_partitions(c, session);
