@@ -24,7 +24,7 @@ import writes
 LEAST = 1_000_000
 QUERIES = ["q1", "q2", "q3", "q4", "q5", "q6"]
 # what the goals were measured against: DuckDB's CPU for Q1 of 10 M trades, and the bars of Q1 and Q5
-REFERENCE_MS, REFERENCE_BARS = 720.0, {"q1": 141_581, "q5": 28_132}
+REFERENCE_TRADES, REFERENCE_MS, REFERENCE_BARS = 10_000_000, 720.0, {"q1": 141_581, "q5": 28_132}
 # (query, source) -> CPU ms; bench/README.md says where they come from
 GOAL_MS = {
     ("q1", "trades"): 120, ("q1", "auto"): 30, ("q2", "trades"): 2, ("q2", "auto"): 1,
@@ -111,7 +111,8 @@ def main():
     trades, auto = engines[0], engines[1]
     differ = [f"{q}: {e.name} {answers[q, e.name]}, {trades.name} {answers[q, trades.name]}"
               for q in QUERIES for e in engines[1:] if answers[q, e.name] != answers[q, trades.name]]
-    factor = min(cpu["q1", "duckdb"]) / REFERENCE_MS if "duckdb" in by_name else 1.0
+    size = a.trades / REFERENCE_TRADES
+    factor = min(cpu["q1", "duckdb"]) / (REFERENCE_MS * size) if "duckdb" in by_name else 1.0
     table = Table(factor, a.margin, a.trades >= LEAST)
     for load in a.loads:
         rate, name = {"csv": 2e6}.get(load["format"], 6e6) / factor, f"L1: {load['format']}"
@@ -131,8 +132,10 @@ def main():
             goal = GOAL_MS.get((q, e.source)) if isinstance(e, ours.Bellwether) else None
             if goal is not None:
                 goal *= factor
-                if e.source == "auto" and q in REFERENCE_BARS:
-                    goal *= max(1.0, answers[q, trades.name][0] / REFERENCE_BARS[q])
+                if e.source == "trades" and q == "q1":
+                    goal *= size
+                elif e.source == "auto" and q in REFERENCE_BARS:
+                    goal *= answers[q, trades.name][0] / REFERENCE_BARS[q]
             elif isinstance(e, ours.QueryCli):
                 goal = base and min(base)
             table.row(q.upper(), e.name, min(c), min(w), base and min(c) / min(base), goal, medians=(statistics.median(c), statistics.median(w)))
@@ -147,7 +150,7 @@ def main():
     answer, c, w = writes.least(two, two.q1, often)
     if answer != answers["q1", trades.name]:
         differ.append(f"q1: two workers {answer}, {trades.name} {answers['q1', trades.name]}")
-    table.row("Q1 with two workers", two.name, c, w, None, 65 * factor, w, "ms wall")
+    table.row("Q1 with two workers", two.name, c, w, None, 65 * factor * size, w, "ms wall")
     if a.ask:
         db = ours.QueryCliBars(a.ask, "querycli (database)", ["--db", a.db], a.data)
         for what, columns, goal in (("pull: symbol, ts, price, size", "symbol, ts, price, size", 30e6), ("pull: every column", "*", None)):
@@ -177,7 +180,7 @@ def main():
     if not table.goals:
         print(f"goals are not shown: they are of 10 M trades, and {a.trades} are too few")
     elif "duckdb" in by_name:
-        print(f"goals are scaled by {factor:.2f}: DuckDB's Q1 in this run against its {REFERENCE_MS:.0f} ms on the machine of the goals")
+        print(f"goals are scaled by {factor:.2f}: DuckDB's Q1 in this run against its {REFERENCE_MS:.0f} ms for 10 M trades on the machine of the goals")
     else:
         print("goals are not scaled to this machine: DuckDB was not asked")
     for late in table.late:

@@ -76,7 +76,7 @@ class Writes:
             self.db.execute("TRUNCATE market.live_trades")
         rate, cpu, wall = max(rates)
         name = "L2: 500 trades a commit" + ("" if connections == 1 else f", {connections} connections")
-        self.table.row(name, self.ours.name, cpu, wall, None, 500_000 if connections == 1 else None, rate, "trades/s", True)
+        self.table.row(name, self.ours.name, cpu, wall, None, 500_000 / self.table.factor if connections == 1 else None, rate, "trades/s", True)
 
     def through_ingest(self, ingest, trades=600_000):
         """L2 through `ingest live`: a venue's messages by WebSocket, 500 trades a batch, checkpoint and commit each."""
@@ -98,7 +98,7 @@ class Writes:
         stored, = self.db.execute("SELECT count(*) FROM market.live_trades").fetchone()
         if stored != trades:
             raise SystemExit(f"ingest live stored {stored} of {trades} trades")
-        self.table.row("L2: through ingest live", "ingest", cpu * 1e3, wall * 1e3, None, 300_000, trades / wall, "trades/s", True)
+        self.table.row("L2: through ingest live", "ingest", cpu * 1e3, wall * 1e3, None, 300_000 / self.table.factor, trades / wall, "trades/s", True)
         self.db.execute("TRUNCATE market.live_trades")
 
     def running_session(self):

@@ -53,6 +53,9 @@ pub struct Options {
     /// made of are optimised in both, querycli is not
     #[arg(long)]
     dev: bool,
+    /// Leave querycli and its archive out: DataFusion with full optimisation takes a quarter of an hour to build
+    #[arg(long, conflicts_with = "quick")]
+    no_querycli: bool,
     /// How far behind a goal fails the run
     #[arg(long, default_value_t = 1.25)]
     margin: f64,
@@ -104,10 +107,16 @@ fn programs(options: &Options) -> Result<PathBuf> {
             build.args(["build", "--workspace"]);
         } else {
             step("build with optimisation");
-            build.args(["build", "--release", "-p", "bellwether", "-p", "ingest", "-p", "querycli"]);
+            build.args(["build", "--release", "-p", "bellwether", "-p", "ingest"]);
         }
-        // `ask` is querycli in a process that answers one statement after the other.
-        build.args(["--lib", "--bins", "--example", "ask"]).args(features());
+        if !options.no_querycli {
+            if !dev {
+                build.args(["-p", "querycli"]);
+            }
+            // `ask` is querycli in a process that answers one statement after the other.
+            build.args(["--example", "ask"]);
+        }
+        build.args(["--lib", "--bins"]).args(features());
         check(&mut build, "the build failed")?;
     }
     let everyday = workspace::programs()?;
@@ -155,14 +164,9 @@ impl Bench {
         query(&self.server, DATABASE, "VACUUM ANALYZE")?;
         let bytes = self.size()? as f64 / trades as f64;
 
-        step("archive: every session as a Parquet file");
-        let archive = data.join("archive");
-        if archive.exists() {
-            fs::remove_dir_all(&archive)?;
+        if !self.options.no_querycli {
+            self.archive(&data)?;
         }
-        let mut push = Command::new(self.programs.join("querycli"));
-        push.args(["archive", "push", "--db", &self.server.url(DATABASE), "--archive"]).arg(&archive);
-        check(push.stdout(Stdio::null()), "querycli archive push failed")?;
 
         step(&format!("six queries, {} rounds, peers: {}", self.rounds, self.options.peers));
         let json = data.join("run.json");
@@ -185,10 +189,23 @@ impl Bench {
         Ok(ExitCode::from(status.code().unwrap_or(2) as u8))
     }
 
+    fn archive(&self, data: &Path) -> Result<()> {
+        step("archive: every session as a Parquet file");
+        let archive = data.join("archive");
+        if archive.exists() {
+            fs::remove_dir_all(&archive)?;
+        }
+        let mut push = Command::new(self.programs.join("querycli"));
+        push.args(["archive", "push", "--db", &self.server.url(DATABASE), "--archive"]).arg(&archive);
+        check(push.stdout(Stdio::null()), "querycli archive push failed")
+    }
+
     fn ask(&self, scripts: &Path, data: &Path, peers: &str) -> Command {
         let mut ask = Command::new(&self.python);
         ask.arg(scripts.join("run.py")).args(["--db", &self.server.url(DATABASE)]).arg("--data").arg(data);
-        ask.arg("--archive").arg(data.join("archive")).arg("--ask").arg(self.programs.join("examples/ask"));
+        if !self.options.no_querycli {
+            ask.arg("--archive").arg(data.join("archive")).arg("--ask").arg(self.programs.join("examples/ask"));
+        }
         ask.args(["--trades", &self.trades.to_string(), "--peers", peers]).current_dir(scripts);
         ask
     }
