@@ -33,7 +33,7 @@ BEGIN
   FOREACH calendar IN ARRAY ARRAY['XNYS', 'CME_EQUITY', 'XSGE_GOLD', '24/7'] LOOP
     DROP TABLE IF EXISTS ordered, shuffled;
     EXECUTE format('CREATE TEMP TABLE ordered AS
-      SELECT c.known_from + interval ''2 days'' + n * ((c.known_to - c.known_from - 4) * interval ''1 day'' / %s) AS ts
+      SELECT timestamptz (c.known_from + interval ''2 days'' + n * ((c.known_to - c.known_from - 4) * interval ''1 day'' / %s)) AS ts
       FROM market.calendars AS c, generate_series(0, %s - 1) AS n WHERE c.id = %L', asked, asked, calendar);
     CREATE TEMP TABLE shuffled AS SELECT ts FROM ordered ORDER BY hashint8((extract(epoch FROM ts) * 1000)::int8);
     ANALYZE ordered; ANALYZE shuffled;

@@ -2,8 +2,8 @@
 
 use crate::calendar::{Calendar, Cursor};
 use crate::error::{Error, Result};
-use crate::selection::{Place, Selection, Steps};
 use crate::session::{Segment, Segments, Session};
+use crate::slots::{Slots, Steps};
 use crate::time::{Nanos, TradeDate};
 use crate::timeframe::Timeframe;
 use chrono::Datelike;
@@ -63,7 +63,7 @@ pub struct BucketCursor<'c> {
     stretch: (Nanos, Nanos),
     answer: Option<Bucket>,
     group: Option<Group>,
-    selection: Selection,
+    slots: Slots,
     steps: Steps,
 }
 
@@ -77,9 +77,8 @@ impl<'c> BucketCursor<'c> {
     /// A cursor over the buckets of one timeframe and selection.
     pub fn new(calendar: &'c Calendar, timeframe: Timeframe, segments: Segments) -> BucketCursor<'c> {
         let steps = Steps::new(if let Timeframe::Intraday(width) = timeframe { width } else { 1 });
-        let selection = Selection::new(segments);
-        let cursor = calendar.cursor();
-        BucketCursor { cursor, timeframe, segments, stretch: (0, 0), answer: None, group: None, selection, steps }
+        let (cursor, slots) = (calendar.cursor(), Slots::new(calendar));
+        BucketCursor { cursor, timeframe, segments, stretch: (0, 0), answer: None, group: None, slots, steps }
     }
 
     /// Like [`bucket_at`].
@@ -127,28 +126,24 @@ impl<'c> BucketCursor<'c> {
     }
 
     fn find(&mut self, ts: Nanos) -> Result<Option<Bucket>> {
-        if let Timeframe::Intraday(width) = self.timeframe {
-            let calendar = self.cursor.calendar();
-            let index = self.cursor.index_at(ts)?;
-            if let Some(place) = self.selection.place(calendar, index, ts) {
-                (self.stretch, self.answer) = match place {
-                    Place::Run(open, close) => {
-                        let at = ts - self.steps.remainder(ts - open);
-                        let end = at.saturating_add(width.max(1)).min(close);
-                        let trade_date = calendar.trade_date_of(index);
-                        ((at, end), Some(Bucket { trade_date, open: at, close: end }))
-                    }
-                    Place::Gap(after, before) => {
-                        let (from, till) = self.cursor.stretch();
-                        ((after.map_or(from, |at| at.max(from)), before.map_or(till, |at| at.min(till))), None)
-                    }
-                };
-                return Ok(self.answer);
-            }
+        if let Timeframe::Intraday(width) = self.timeframe
+            && let Some(around) = self.slots.around(self.cursor.calendar(), self.segments, ts)
+        {
+            let (open, close) = around.stretch;
+            (self.stretch, self.answer) = match around.run {
+                Some(trade_date) => {
+                    let at = ts - self.steps.remainder(ts - open);
+                    let end = at.saturating_add(width.max(1)).min(close);
+                    ((at, end), Some(Bucket { trade_date, open: at, close: end }))
+                }
+                None => ((open, close), None),
+            };
+            return Ok(self.answer);
         }
         self.find_in_session(ts)
     }
 
+    #[cold]
     fn find_in_session(&mut self, ts: Nanos) -> Result<Option<Bucket>> {
         let session = self.cursor.session_at(ts)?;
         let mut gap = (session.from, session.till);

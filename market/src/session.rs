@@ -1,6 +1,5 @@
 //! Segments and sessions: what the trading of one trade date is made of.
 
-use crate::calendar::Calendar;
 use crate::error::{Error, Result};
 use crate::time::{MINUTE, Nanos, TradeDate};
 use crate::trade::flags::{AUCTION_CLOSE, AUCTION_OPEN};
@@ -395,15 +394,6 @@ impl<'a> Session<'a> {
     /// (only when selected) is a run of its own, so that asking for `ALL` moves no bar of the session.
     pub fn runs(&self, segments: Segments) -> Runs<'a> {
         Runs { spans: self.spans, at: 0, edge: self.from, till: self.till, segments, restart: self.restart_at_segments }
-    }
-}
-
-impl<'c> Runs<'c> {
-    /// The runs of the sessions of one pattern, counted as its times are. Of stretches of `OFF` a pattern knows nothing.
-    pub(crate) fn of_pattern(calendar: &'c Calendar, pattern: usize, segments: Segments) -> Runs<'c> {
-        let spans = calendar.grid().spans(0, pattern);
-        let edge = spans.first().map_or(0, |span| span.open);
-        Runs { spans, at: 0, edge, till: edge, segments, restart: calendar.restarts_at_segments() }
     }
 }
 

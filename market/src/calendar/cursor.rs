@@ -67,11 +67,6 @@ impl<'c> Cursor<'c> {
         Ok(self.index)
     }
 
-    /// A stretch around the last instant that was looked up, inside its session's storage window.
-    pub(crate) fn stretch(&self) -> (Nanos, Nanos) {
-        self.stretch
-    }
-
     #[cold]
     fn move_to(&mut self, ts: Nanos) -> Result<Session<'c>> {
         let session = self.calendar.nth(self.index_at(ts)?);

@@ -110,11 +110,6 @@ impl Grid {
         self.pattern_of[index] as usize
     }
 
-    /// How many patterns there are.
-    pub fn patterns(&self) -> usize {
-        self.patterns.len()
-    }
-
     /// The spans of a pattern, seen from a day's start.
     #[inline]
     pub fn spans(&self, base: Nanos, pattern: usize) -> Spans<'_> {
@@ -391,7 +386,12 @@ mod tests {
     fn days_that_trade_alike_share_a_pattern() {
         let calendar = super::super::Calendar::builtin("CME_EQUITY").unwrap();
         let grid = &calendar.inner.grid;
-        assert!(grid.patterns() * 20 < grid.dates.len(), "{} patterns of {}", grid.patterns(), grid.dates.len());
+        assert!(
+            grid.patterns.len() * 20 < grid.dates.len(),
+            "{} patterns of {}",
+            grid.patterns.len(),
+            grid.dates.len()
+        );
         for index in 0..grid.dates.len() {
             for ts in [grid.from(index), grid.till(index) - 1] {
                 let found = grid.locate(ts).unwrap();

@@ -356,19 +356,6 @@ impl Calendar {
         self.out_of_bounds(format_instant(ts))
     }
 
-    pub(crate) fn grid(&self) -> &Grid {
-        &self.inner.grid
-    }
-
-    #[inline]
-    pub(crate) fn trade_date_of(&self, index: usize) -> TradeDate {
-        self.inner.grid.dates[index]
-    }
-
-    pub(crate) fn restarts_at_segments(&self) -> bool {
-        self.inner.spec.restart_at_segments
-    }
-
     fn nth(&self, index: usize) -> Session<'_> {
         self.inner.grid.session(index, self.inner.spec.restart_at_segments)
     }
