@@ -23,6 +23,7 @@ mod worker;
 #[pgrx::pg_guard]
 pub extern "C-unwind" fn _PG_init() {
     query::define_settings();
+    query::init();
     fmgr::define_settings();
     store::define_settings();
     worker::init();

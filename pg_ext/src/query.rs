@@ -9,6 +9,8 @@ mod known;
 mod levels;
 mod ohlc;
 mod read;
+mod row;
+mod scan;
 mod state;
 mod summary;
 mod trades;
@@ -16,3 +18,4 @@ mod verify;
 mod walk;
 
 pub use read::{define_settings, live_rows};
+pub use scan::init;

@@ -3,12 +3,17 @@
 -- The range is trade dates or instants. Literals without a type resolve to the overload with text, which reads
 -- '2025-11-28' as a trade date; without it PostgreSQL would take them for instants.
 
+CREATE FUNCTION market.session_ohlc_support(internal) RETURNS internal
+LANGUAGE c IMMUTABLE STRICT PARALLEL SAFE AS 'MODULE_PATHNAME', 'session_ohlc_support';
+COMMENT ON FUNCTION market.session_ohlc_support(internal) IS
+  'Tells the planner how many bars a call of session_ohlc will return. Called by the planner alone.';
+
 CREATE FUNCTION market.session_ohlc(
   symbol text, timeframe text, first date, last date, segments text DEFAULT NULL, fill text DEFAULT 'none',
   known_at timestamptz DEFAULT NULL, clock text DEFAULT 'event', day text DEFAULT 'trade')
 RETURNS TABLE (trade_date date, bar_at timestamptz, bar_end timestamptz, open float8, high float8, low float8, close float8,
   volume float8, trades int8, vwap float8, state text)
-LANGUAGE c STABLE PARALLEL SAFE ROWS 1000 COST 1000 AS 'MODULE_PATHNAME', 'session_ohlc_dates';
+LANGUAGE c STABLE PARALLEL SAFE ROWS 1000 COST 1000 SUPPORT market.session_ohlc_support AS 'MODULE_PATHNAME', 'session_ohlc_dates';
 COMMENT ON FUNCTION market.session_ohlc(text, text, date, date, text, text, timestamptz, text, text) IS
   'Session-aware bars between trade dates, both included. timeframe: 30s, 5m, 1h, 1d, 1w, 1mo ...; segments: RTH, PRE+RTH, ETH, ALL (default: the calendar''s main ones); fill: none, previous, null; day: trade, or clearing (a holiday session is part of the business day it clears with). known_at: as they were known at that instant (a trade from its receipt on, a bust or correction since the venue told); clock: event, or recv for bars by receipt time. A late row shows at once.';
 
@@ -17,7 +22,7 @@ CREATE FUNCTION market.session_ohlc(
   known_at timestamptz DEFAULT NULL, clock text DEFAULT 'event', day text DEFAULT 'trade')
 RETURNS TABLE (trade_date date, bar_at timestamptz, bar_end timestamptz, open float8, high float8, low float8, close float8,
   volume float8, trades int8, vwap float8, state text)
-LANGUAGE c STABLE PARALLEL SAFE ROWS 1000 COST 1000 AS 'MODULE_PATHNAME', 'session_ohlc_instants';
+LANGUAGE c STABLE PARALLEL SAFE ROWS 1000 COST 1000 SUPPORT market.session_ohlc_support AS 'MODULE_PATHNAME', 'session_ohlc_instants';
 COMMENT ON FUNCTION market.session_ohlc(text, text, timestamptz, timestamptz, text, text, timestamptz, text, text) IS
   'Session-aware bars between instants, half-open: bars whose open lies in the range. timeframe: 30s, 5m, 1h, 1d, 1w, 1mo ...; segments: RTH, PRE+RTH, ETH, ALL (default: the calendar''s main ones); fill: none, previous, null; day: trade, or clearing (a holiday session is part of the business day it clears with). known_at: as they were known at that instant (a trade from its receipt on, a bust or correction since the venue told); clock: event, or recv for bars by receipt time. A late row shows at once.';
 
@@ -26,7 +31,7 @@ CREATE FUNCTION market.session_ohlc(
   known_at timestamptz DEFAULT NULL, clock text DEFAULT 'event', day text DEFAULT 'trade')
 RETURNS TABLE (trade_date date, bar_at timestamptz, bar_end timestamptz, open float8, high float8, low float8, close float8,
   volume float8, trades int8, vwap float8, state text)
-LANGUAGE c STABLE PARALLEL SAFE ROWS 1000 COST 1000 AS 'MODULE_PATHNAME', 'session_ohlc_texts';
+LANGUAGE c STABLE PARALLEL SAFE ROWS 1000 COST 1000 SUPPORT market.session_ohlc_support AS 'MODULE_PATHNAME', 'session_ohlc_texts';
 COMMENT ON FUNCTION market.session_ohlc(text, text, text, text, text, text, timestamptz, text, text) IS
   'Session-aware bars between two literals: dates are trade dates, both included; other literals are instants, half-open. timeframe: 30s, 5m, 1h, 1d, 1w, 1mo ...; segments: RTH, PRE+RTH, ETH, ALL (default: the calendar''s main ones); fill: none, previous, null; day: trade, or clearing (a holiday session is part of the business day it clears with). known_at: as they were known at that instant (a trade from its receipt on, a bust or correction since the venue told); clock: event, or recv for bars by receipt time. A late row shows at once.';
 
@@ -35,7 +40,7 @@ CREATE FUNCTION market.session_ohlc(
   known_at timestamptz DEFAULT NULL, clock text DEFAULT 'event', day text DEFAULT 'trade')
 RETURNS TABLE (symbol text, trade_date date, bar_at timestamptz, bar_end timestamptz, open float8, high float8, low float8, close float8,
   volume float8, trades int8, vwap float8, state text)
-LANGUAGE c STABLE PARALLEL SAFE ROWS 10000 COST 1000 AS 'MODULE_PATHNAME', 'session_ohlc_symbols_dates';
+LANGUAGE c STABLE PARALLEL SAFE ROWS 10000 COST 1000 SUPPORT market.session_ohlc_support AS 'MODULE_PATHNAME', 'session_ohlc_symbols_dates';
 COMMENT ON FUNCTION market.session_ohlc(text[], text, date, date, text, text, timestamptz, text, text) IS
   'Session-aware bars of many symbols between trade dates, both included. timeframe: 30s, 5m, 1h, 1d, 1w, 1mo ...; segments: RTH, PRE+RTH, ETH, ALL (default: the calendar''s main ones); fill: none, previous, null; day: trade, or clearing (a holiday session is part of the business day it clears with). known_at: as they were known at that instant (a trade from its receipt on, a bust or correction since the venue told); clock: event, or recv for bars by receipt time. A late row shows at once.';
 
@@ -44,7 +49,7 @@ CREATE FUNCTION market.session_ohlc(
   known_at timestamptz DEFAULT NULL, clock text DEFAULT 'event', day text DEFAULT 'trade')
 RETURNS TABLE (symbol text, trade_date date, bar_at timestamptz, bar_end timestamptz, open float8, high float8, low float8, close float8,
   volume float8, trades int8, vwap float8, state text)
-LANGUAGE c STABLE PARALLEL SAFE ROWS 10000 COST 1000 AS 'MODULE_PATHNAME', 'session_ohlc_symbols_instants';
+LANGUAGE c STABLE PARALLEL SAFE ROWS 10000 COST 1000 SUPPORT market.session_ohlc_support AS 'MODULE_PATHNAME', 'session_ohlc_symbols_instants';
 COMMENT ON FUNCTION market.session_ohlc(text[], text, timestamptz, timestamptz, text, text, timestamptz, text, text) IS
   'Session-aware bars of many symbols between instants, half-open: bars whose open lies in the range. timeframe: 30s, 5m, 1h, 1d, 1w, 1mo ...; segments: RTH, PRE+RTH, ETH, ALL (default: the calendar''s main ones); fill: none, previous, null; day: trade, or clearing (a holiday session is part of the business day it clears with). known_at: as they were known at that instant (a trade from its receipt on, a bust or correction since the venue told); clock: event, or recv for bars by receipt time. A late row shows at once.';
 
@@ -53,7 +58,7 @@ CREATE FUNCTION market.session_ohlc(
   known_at timestamptz DEFAULT NULL, clock text DEFAULT 'event', day text DEFAULT 'trade')
 RETURNS TABLE (symbol text, trade_date date, bar_at timestamptz, bar_end timestamptz, open float8, high float8, low float8, close float8,
   volume float8, trades int8, vwap float8, state text)
-LANGUAGE c STABLE PARALLEL SAFE ROWS 10000 COST 1000 AS 'MODULE_PATHNAME', 'session_ohlc_symbols_texts';
+LANGUAGE c STABLE PARALLEL SAFE ROWS 10000 COST 1000 SUPPORT market.session_ohlc_support AS 'MODULE_PATHNAME', 'session_ohlc_symbols_texts';
 COMMENT ON FUNCTION market.session_ohlc(text[], text, text, text, text, text, timestamptz, text, text) IS
   'Session-aware bars of many symbols between two literals: dates are trade dates, both included; other literals are instants, half-open. timeframe: 30s, 5m, 1h, 1d, 1w, 1mo ...; segments: RTH, PRE+RTH, ETH, ALL (default: the calendar''s main ones); fill: none, previous, null; day: trade, or clearing (a holiday session is part of the business day it clears with). known_at: as they were known at that instant (a trade from its receipt on, a bust or correction since the venue told); clock: event, or recv for bars by receipt time. A late row shows at once.';
 

@@ -4,20 +4,22 @@ use super::ask::{Ask, Ends};
 use super::batch::{Asked, Shared};
 use super::known;
 use super::read::{self, Loaded, Overlay, Source};
+use super::row::{COLUMNS, States, Writer};
 use super::state::{Dropped, State, raise_bare, raise_dropped, states};
 use super::summary;
 use crate::error::OrRaise;
-use crate::fmgr::{Bytes, Rows, arg, arg_text, float8, int8, null, text_array};
+use crate::fmgr::{Bytes, Rows, arg, arg_text, null, text_array};
 use crate::instrument::{self, Instrument};
 use crate::spi::{self, Arg, Conn, Mode};
 use crate::{plans, time, v1};
 use market::block::Core;
 use market::minute::MinuteReader;
 use market::ohlc::{Answer, Fill, OhlcRequest, SessionBar, SessionFold};
-use market::{Bar, LiveRows, Nanos, Segments, Session, Timeframe, TradeDate, money};
+use market::{Bar, LiveRows, Nanos, Segments, Session, Timeframe, TradeDate};
 use pgrx::pg_sys::{Datum, FunctionCallInfo};
 use pgrx::prelude::*;
 use std::collections::HashMap;
+use std::rc::Rc;
 
 plans!(MINUTES);
 v1!(
@@ -29,10 +31,8 @@ v1!(
     session_ohlc_symbols_instants => pg_finfo_session_ohlc_symbols_instants,
 );
 
-type States = HashMap<TradeDate, State>;
-
 /// Takes bars as they are made, with the states of their sessions.
-type Sink<'s> = dyn FnMut(&States, &SessionBar) + 's;
+pub type Sink<'s> = dyn FnMut(&States, &SessionBar) + 's;
 
 /// Puts sessions in order while their bars come from several sources.
 struct Assembly<'a, 's> {
@@ -142,7 +142,7 @@ impl<'a> TradeFold<'a> {
 }
 
 /// Makes the bars of one question, in order, for `sink`.
-fn bars_of(c: &Conn, asked: &Asked, shared: &Shared, source: Source, sink: &mut Sink<'_>) {
+pub fn bars_of(c: &Conn, asked: &Asked, shared: &Shared, source: Source, sink: &mut Sink<'_>) {
     let Asked { instrument, request, first, last } = asked;
     let (first, last) = (*first, *last);
     let calendar = &instrument.calendar;
@@ -162,8 +162,10 @@ fn bars_of(c: &Conn, asked: &Asked, shared: &Shared, source: Source, sink: &mut 
     // the stored bars of single sessions say all there is to say of their states; a filled bar's session has none of them
     let alone = rows.is_empty() && !request.groups() && request.fill == Fill::None;
     let (mut states, dropped) = match &stored {
-        Some(stored) if alone => (stored.iter().map(|row| (row.date, row.state)).collect(), Dropped::default()),
-        _ => states(c, instrument, first, last),
+        Some(stored) if alone => {
+            (stored.iter().map(|row| (row.date, row.state)).collect(), Rc::new(Dropped::default()))
+        }
+        _ => shared.states(c, asked),
     };
     let late =
         |s: &&Session<'_>| !read::rows_of_session(&rows, s).is_empty() && !dropped.trades.contains(&s.trade_date);
@@ -214,7 +216,7 @@ fn bars_of(c: &Conn, asked: &Asked, shared: &Shared, source: Source, sink: &mut 
 fn collect(c: &Conn, asked: &Asked, source: Source) -> (Vec<SessionBar>, States) {
     let (mut bars, mut known) = (Vec::new(), States::new());
     let sessions = source == Source::Auto && !asked.request.timeframe.is_intraday();
-    let shared = Shared::read(c, std::slice::from_ref(asked), &[], sessions);
+    let shared = Shared::read(c, std::slice::from_ref(asked), sessions, false);
     bars_of(c, asked, &shared, source, &mut |states, bar| {
         if bars.is_empty() {
             known.clone_from(states);
@@ -395,19 +397,23 @@ pub fn one_bar(
 /// So many symbols are read together: what is shared of them is held in memory.
 const TOGETHER: usize = 64;
 
-/// The SRFs' common part: `symbols` with their datum, which is put first when several were asked for.
+/// What is asked of each symbol; those that can have no bar in the range are left out.
+pub fn questions(symbols: &[String], ask: &Ask) -> Vec<Asked> {
+    let question = |symbol: &String| {
+        let instrument = instrument::by_symbol(symbol, ask.near());
+        let (request, first, last) = ask.on(&instrument.calendar)?;
+        Some(Asked { instrument, request, first, last })
+    };
+    symbols.iter().filter_map(question).collect()
+}
+
+/// The SRFs' common part: `symbols` with their datum, which is put first when several were asked for. Most calls are planned
+/// as a scan instead: see [`scan`](super::scan).
 unsafe fn answer(fc: FunctionCallInfo, symbols: &[String], ask: &Ask, with_symbol: bool) -> Datum {
-    let mut rows = Rows::begin(fc, if with_symbol { 12 } else { 11 });
+    let mut rows = Rows::begin(fc, if with_symbol { COLUMNS + 1 } else { COLUMNS });
     let source = read::source();
     for symbols in symbols.chunks(TOGETHER) {
-        let asked: Vec<Asked> = symbols
-            .iter()
-            .filter_map(|symbol| {
-                let instrument = instrument::by_symbol(symbol, ask.near());
-                let (request, first, last) = ask.on(&instrument.calendar)?;
-                Some(Asked { instrument, request, first, last })
-            })
-            .collect();
+        let asked = questions(symbols, ask);
         if !ask.view.is_plain() {
             for Asked { instrument, request, first, last } in &asked {
                 let mut writer = Writer::new(&mut rows, instrument, with_symbol);
@@ -420,8 +426,7 @@ unsafe fn answer(fc: FunctionCallInfo, symbols: &[String], ask: &Ask, with_symbo
         }
         let sessions = source == Source::Auto && ask.of_sessions();
         spi::connect(|c| {
-            let ranges: Vec<_> = asked.iter().filter_map(window).collect();
-            let shared = Shared::read(c, &asked, &ranges, sessions);
+            let shared = Shared::read(c, &asked, sessions, false);
             for asked in &asked {
                 let mut writer = Writer::new(&mut rows, &asked.instrument, with_symbol);
                 bars_of(c, asked, &shared, source, &mut |states, bar| writer.put(states, bar));
@@ -429,93 +434,6 @@ unsafe fn answer(fc: FunctionCallInfo, symbols: &[String], ask: &Ask, with_symbo
         });
     }
     null(fc)
-}
-
-/// The storage window of a question's sessions.
-fn window(asked: &Asked) -> Option<(Nanos, Nanos)> {
-    let mut sessions = asked.instrument.calendar.sessions(asked.first, asked.last).or_raise();
-    let first = sessions.next()?;
-    let last = sessions.last().unwrap_or(first);
-    Some((first.from, last.till))
-}
-
-/// Writes the bars of one instrument as rows.
-struct Writer<'r> {
-    rows: &'r mut Rows,
-    symbol: Option<Datum>,
-    /// The state written last, as text.
-    last: Option<(State, Datum)>,
-    days: Option<(TradeDate, TradeDate, State)>,
-}
-
-impl<'r> Writer<'r> {
-    fn new(rows: &'r mut Rows, instrument: &Instrument, with_symbol: bool) -> Writer<'r> {
-        let symbol = with_symbol.then(|| rows.text(&instrument.symbol));
-        Writer { rows, symbol, last: None, days: None }
-    }
-
-    fn state(&mut self, states: &States, b: &SessionBar) -> Datum {
-        let state = match self.days {
-            Some((first, last, state)) if (first, last) == (b.trade_date, b.last_date) => state,
-            _ => {
-                // sessions without trades have no state and do not count
-                let days = (b.trade_date.0..=b.last_date.0).filter_map(|d| states.get(&TradeDate(d)).copied());
-                days.reduce(State::worst).unwrap_or(State::Provisional)
-            }
-        };
-        self.days = Some((b.trade_date, b.last_date, state));
-        match self.last {
-            Some((s, datum)) if s == state => datum,
-            _ => {
-                let datum = self.rows.text(&state.text());
-                self.last = Some((state, datum));
-                datum
-            }
-        }
-    }
-
-    fn put(&mut self, states: &States, b: &SessionBar) {
-        let state = self.state(states, b);
-        let (symbol, vwap) = (self.symbol, b.bar.vwap());
-        if let (Some(symbol), Some(vwap), true) = (symbol, vwap, b.bar.priced > 0) {
-            return self.rows.put_full([
-                symbol,
-                Datum::from(time::pg_days(b.label)),
-                int8(time::micros(b.open_at)),
-                int8(time::micros(b.close_at)),
-                float8(money::to_f64(b.bar.open)),
-                float8(money::to_f64(b.bar.high)),
-                float8(money::to_f64(b.bar.low)),
-                float8(money::to_f64(b.bar.close)),
-                float8(money::volume_to_f64(b.bar.volume)),
-                int8(b.bar.trades),
-                float8(vwap),
-                state,
-            ]);
-        }
-        let price = |p: i64| (b.bar.priced > 0).then(|| float8(money::to_f64(p)));
-        let columns = [
-            Some(Datum::from(time::pg_days(b.label))),
-            Some(int8(time::micros(b.open_at))),
-            Some(int8(time::micros(b.close_at))),
-            price(b.bar.open),
-            price(b.bar.high),
-            price(b.bar.low),
-            price(b.bar.close),
-            Some(float8(money::volume_to_f64(b.bar.volume))),
-            Some(int8(b.bar.trades)),
-            vwap.map(float8),
-            Some(state),
-        ];
-        match symbol {
-            Some(symbol) => {
-                let mut all = [Some(symbol); 12];
-                all[1..].copy_from_slice(&columns);
-                self.rows.put(all);
-            }
-            None => self.rows.put(columns),
-        }
-    }
 }
 
 /// `session_ohlc(symbol text, timeframe text, first date, last date, ...)`

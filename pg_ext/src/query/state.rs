@@ -10,7 +10,7 @@ use std::collections::{HashMap, HashSet};
 plans!(STATES);
 
 /// Whether a session's bars are final, as the output says it.
-#[derive(Clone, Copy, PartialEq, Eq)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub enum State {
     /// The session runs, or rows of it are not sealed.
     Provisional,
