@@ -253,6 +253,12 @@ fn what_cannot_be_read_says_why_and_shows_no_secret() {
     check("s3://public/mixed/", &[], 2, "has files of several kinds");
     check("ftp://public/spy.csv", &[], 2, "querycli does not read from ftp://");
     check("s3://reader:hunter2@bucket/spy.csv", &[], 2, "there is a password in the name of a file");
+    let out = querycli(dir.path(), &store, &["-c", "SELECT 1", "--output", "s3://public/one.csv"]).output().unwrap();
+    assert!(
+        out.status.code() == Some(2) && printed(&out).contains("does not write to s3://public/one.csv"),
+        "{}",
+        printed(&out)
+    );
     let stranger = [("AWS_ACCESS_KEY_ID", "STRANGER")];
     check("s3://private/one/spy.parquet", &stranger, 1, "may not be read: the store refuses");
     check(

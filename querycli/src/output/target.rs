@@ -2,6 +2,7 @@
 
 use super::{Format, failed};
 use crate::error::{Error, Result};
+use crate::remote;
 use std::fs::File;
 use std::io::{BufWriter, IsTerminal, Write};
 use std::path::{Path, PathBuf};
@@ -26,6 +27,12 @@ impl Target {
     /// # Errors
     /// A folder that is not there or may not be written.
     pub fn file(path: &Path) -> Result<Target> {
+        if remote::is_remote(path) {
+            return Err(Error::question(
+                format!("querycli reads from object stores and does not write to {}", path.display()),
+                "write a file here and copy it there",
+            ));
+        }
         let mut name = path.file_name().unwrap_or_default().to_owned();
         if name.is_empty() || path.is_dir() {
             return Err(Error::question(format!("{} is not the name of a file", path.display()), "name a file"));

@@ -18,10 +18,11 @@ use tokio::runtime::Handle;
 const COMMANDS: [&str; 11] =
     ["\\?", "\\conninfo", "\\d", "\\df", "\\dt", "\\format", "\\i", "\\o", "\\q", "\\timing", "\\watch"];
 
-const KEY_WORDS: [&str; 47] = [
+const KEY_WORDS: [&str; 49] = [
     "AND",
     "AS",
     "ASC",
+    "ASOF",
     "BETWEEN",
     "BY",
     "CASE",
@@ -48,6 +49,7 @@ const KEY_WORDS: [&str; 47] = [
     "LEFT",
     "LIKE",
     "LIMIT",
+    "MATCH_CONDITION",
     "NOT",
     "NULL",
     "OFFSET",
