@@ -43,7 +43,12 @@ fn questions() -> Vec<(&'static str, &'static str, bool)> {
         }
     }
     let inside = "session_bucket('5m', ts, 'XNYS', 'ETH') IS NOT NULL";
-    all.extend([(BUCKET, inside, true), ("symbol", inside, false), ("symbol; flags", "true", false)]);
+    all.extend([
+        (BUCKET, inside, true),
+        ("symbol", inside, false),
+        ("symbol; flags", "true", false),
+        ("symbol", "random() >= 0", false),
+    ]);
     all
 }
 

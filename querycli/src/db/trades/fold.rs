@@ -100,7 +100,9 @@ impl TableProvider for FoldTable {
         let mut scope = Scope::new(&self.hints);
         let (from, till) = self.fold.instants;
         scope.instants.0 = scope.instants.0.max(from);
-        scope.instants.1 = scope.instants.1.min(till.saturating_sub(1));
+        if till != Nanos::MAX {
+            scope.instants.1 = scope.instants.1.min(till - 1);
+        }
         self.table.plan(session, scope, super::Form::Bars(self.fold.clone()), projection, limit)
     }
 }
