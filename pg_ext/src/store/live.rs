@@ -60,7 +60,7 @@ thread_local! {
 const MOST_RESERVED: usize = 65_536;
 
 /// A ring of more pages is asked by a query, which knows by the BRIN index which of them to leave out.
-const MOST_PAGES: u64 = 4096;
+const MOST_PAGES: u64 = 16_384;
 
 /// Growing step by step would copy what is there again and again.
 fn with_room(pages: u64) -> LiveRows {

@@ -328,6 +328,9 @@ impl Slot {
             if micros < span.first || micros > span.last || !wanted(instrument) {
                 continue;
             }
+            if !serializable && plainly_gone(head, snapshot) {
+                continue;
+            }
             let at = (block, i as u16 + 1);
             if !(all_visible || (!serializable && plainly_visible(head, snapshot))) {
                 let mut found = pg_sys::HeapTupleData {
@@ -394,6 +397,19 @@ unsafe fn plainly_visible(head: pg_sys::HeapTupleHeader, snapshot: pg_sys::Snaps
     let before = |xid: u32, other: u32| (xid.wrapping_sub(other) as i32) < 0;
     let (xmin, doubted) = ((*head).t_choice.t_heap.t_xmin.into_inner(), (*snapshot).xmin.into_inner());
     frozen || (committed && xmin > pg_sys::FirstNormalTransactionId.into_inner() && before(xmin, doubted))
+}
+
+/// Whether a row was deleted for good before every transaction that the snapshot doubts. `false` says nothing.
+#[inline]
+unsafe fn plainly_gone(head: pg_sys::HeapTupleHeader, snapshot: pg_sys::Snapshot) -> bool {
+    let mask = u32::from((*head).t_infomask);
+    let locked_only = mask & (pg_sys::HEAP_XMAX_LOCK_ONLY | pg_sys::HEAP_XMAX_IS_MULTI) != 0;
+    let committed = mask & (pg_sys::HEAP_XMAX_COMMITTED | pg_sys::HEAP_XMAX_INVALID) == pg_sys::HEAP_XMAX_COMMITTED;
+    if locked_only || !committed || (*snapshot).snapshot_type != pg_sys::SnapshotType::SNAPSHOT_MVCC {
+        return false;
+    }
+    let (xmax, doubted) = ((*head).t_choice.t_heap.t_xmax.into_inner(), (*snapshot).xmin.into_inner());
+    xmax >= pg_sys::FirstNormalTransactionId.into_inner() && (xmax.wrapping_sub(doubted) as i32) < 0
 }
 
 #[inline]
