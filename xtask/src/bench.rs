@@ -2,7 +2,7 @@
 //! peers, interleaved in one run. What each query is, and what ours must reach: bench/README.md.
 
 mod load;
-mod python;
+pub mod python;
 mod record;
 
 use crate::pg::{self, cargo, check, features, query};

@@ -43,6 +43,11 @@ fn run_with(arguments: &[String], settings: &[(&str, String)]) -> Result<()> {
     server.init(Durability::Throwaway)?;
     server.start()?;
 
+    if arguments.is_empty()
+        && let Err(error) = crate::bench::python::made_small()
+    {
+        println!("no Python with the benchmark's peers, so that their bars are not compared: {error:#}");
+    }
     if workspace::testdata().is_none() {
         println!("no BELLWETHER_TESTDATA and no ../shared/data: tests that need real market data say that they skip");
     }
