@@ -218,6 +218,25 @@ fn main() -> Result<(), Box<dyn Error>> {
     });
     let one_by_one = one_by_one?;
     println!("push            {:6.2} ns a trade into the state of ohlc()", per_trade(time));
+
+    let (time, in_runs) = best(|| -> market::Result<Vec<BarBuilder>> {
+        let mut ts = Vec::new();
+        days.iter()
+            .map(|day| {
+                let (t, mut bar) = (&day.trades, BarBuilder::new());
+                ts.clear();
+                ts.extend(t.ts.iter().map(|ts| micros(*ts)));
+                // as many rows as a bucket of a busy minute has
+                for at in (0..t.len()).step_by(100) {
+                    let run = at..t.len().min(at + 100);
+                    bar.push_run(&t.price[run.clone()], &t.size[run.clone()], &ts[run.clone()], &t.seq[run])?;
+                }
+                Ok(bar)
+            })
+            .collect()
+    });
+    assert_eq!(in_runs?, one_by_one, "bars of runs");
+    println!("push by runs    {:6.2} ns a trade, 100 a run", per_trade(time));
     let (time, by_page) = best(|| -> market::Result<Vec<BarBuilder>> {
         let (mut core, mut seq) = (Core::new(), Vec::new());
         days.iter()
