@@ -80,7 +80,7 @@ fn times(chart: &Chart, wide: usize) -> String {
         // Dates that begin a session go before times.
         let important = label.len() > 5 || at == 0;
         let free = line.chars().count() <= at * wide;
-        let room = important || (at * wide) % 12 == 0;
+        let room = important || (at * wide).is_multiple_of(12);
         let next = (at + 1..chart.candles.len()).find(|next| chart.label(*next).len() > 5);
         let fits = important || next.is_none_or(|next| at * wide + label.len() < next * wide);
         if free && room && fits {

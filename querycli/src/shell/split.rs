@@ -45,7 +45,7 @@ pub fn split(text: &str) -> Script {
             }
             '$' => at + dollar_quoted(here),
             '-' if here.starts_with("--") => {
-                at = at + here.find('\n').unwrap_or(here.len());
+                at += here.find('\n').unwrap_or(here.len());
                 continue;
             }
             '/' if here.starts_with("/*") => {
