@@ -364,6 +364,7 @@ impl Scan {
         let size = std::mem::offset_of!(pg_sys::FunctionCallInfoBaseData, args)
             + ARGUMENTS * size_of::<pg_sys::NullableDatum>();
         let fc: FunctionCallInfo = pg_sys::palloc0(size).cast();
+        (*fc).nargs = ARGUMENTS as i16;
         let context = (*node).ps.ps_ExprContext;
         for (at, slot) in (*fc).args.as_mut_slice(ARGUMENTS).iter_mut().enumerate() {
             let expression = (*(*self.arguments).elements.add(at)).ptr_value.cast::<pg_sys::ExprState>();
