@@ -67,7 +67,7 @@ impl Activity {
             Filling::Ticks => return Err(wrong("a whole number of trades")),
             Filling::Volume => i128::from(money::size_from_f64(threshold)?),
             // Whole numbers of that size are exact; the multiplication is not the float's.
-            Filling::Notional if threshold >= 1e9 && threshold <= 1e18 => threshold as i128 * 10i128.pow(18),
+            Filling::Notional if (1e9..=1e18).contains(&threshold) => threshold as i128 * 10i128.pow(18),
             Filling::Notional if threshold < 1e9 => {
                 i128::from(money::from_f64("threshold", threshold)?) * 10i128.pow(9)
             }

@@ -253,9 +253,9 @@ impl BarBuilder {
         // |sum of p*q| <= max|p| * sum of q, so what fits did not saturate on the way.
         let fits = u128::try_from(bar.volume).ok().and_then(|volume| volume.checked_mul(most));
         if fits.is_none_or(|notional| i128::try_from(notional).is_err()) {
-            for i in start..next {
+            for (i, seq) in seq.iter().enumerate().take(next).skip(start) {
                 let size = core.size[i].wrapping_mul(core.size_unit);
-                self.push(Some(price(i)), Some(size), clock(core.ts[i]), seq[i])?;
+                self.push(Some(price(i)), Some(size), clock(core.ts[i]), *seq)?;
             }
             return Ok(next);
         }

@@ -78,8 +78,8 @@ struct Edges {
 
 impl Edges {
     fn of(session: &Session<'_>) -> Edges {
-        let regular = session.spans.iter().filter(|span| span.segment == Segment::Rth);
-        let Some((first, last)) = regular.clone().next().zip(regular.last()) else {
+        let mut regular = session.spans.iter().filter(|span| span.segment == Segment::Rth);
+        let Some((first, last)) = regular.clone().next().zip(regular.next_back()) else {
             return Edges { open: Nanos::MAX, pause: Nanos::MAX, close: Nanos::MAX };
         };
         let (pause, until) = session.break_auction;

@@ -279,7 +279,7 @@ impl<'a> TradeFold<'a> {
 
     /// An archived session: its trades are those that retention dropped, and rows that came later change no bar.
     fn pages(&mut self, pages: &mut Pages) -> Result<()> {
-        while let Some(page) = pages.next()? {
+        while let Some(page) = pages.next_page()? {
             self.core.set(&page, 0..page.len());
             self.fold.push_core(&self.core);
         }

@@ -53,6 +53,9 @@ impl Walked {
     }
 }
 
+/// Takes the minute bars of sessions whose trades are gone.
+type Minutes<'m> = &'m mut dyn FnMut(&[MinuteBar]);
+
 /// Hands the trades of the sessions `first..=last`, now or as they were known at an instant, to `each`. Raises 55000 where
 /// retention dropped them, unless `minutes` takes the minute bars of such a session.
 pub fn walk<'i>(
@@ -62,7 +65,7 @@ pub fn walk<'i>(
     known: Option<Nanos>,
     what: &str,
     each: Each<'_, 'i>,
-    minutes: Option<&mut dyn FnMut(&[MinuteBar])>,
+    minutes: Option<Minutes<'_>>,
 ) -> Walked {
     let sessions: Vec<Session<'i>> = instrument.calendar.sessions(first, last).or_raise().collect();
     let (Some(head), Some(tail)) = (sessions.first(), sessions.last()) else { return Walked::default() };
@@ -108,7 +111,7 @@ fn walk_known<'i>(
     until: Nanos,
     what: &str,
     each: Each<'_, 'i>,
-    minutes: Option<&mut dyn FnMut(&[MinuteBar])>,
+    minutes: Option<Minutes<'_>>,
 ) -> Walked {
     let (Some(head), Some(tail)) = (sessions.first(), sessions.last()) else { return Walked::default() };
     let (from, till, first, last) = (head.from, tail.till, head.trade_date, tail.trade_date);

@@ -61,11 +61,12 @@ fn rebuild(c: &Conn, instrument: &Instrument, session: &Session<'_>, table: Opti
         return "empty";
     }
     let reflagged = table.map_or(0, |table| derive_flags(c, instrument.id, session, &mut parts, table));
-    if table.is_some() && reflagged == 0 {
-        if let Some(before) = &before {
-            finish_state(c, instrument.id, &instrument.calendar, session, before);
-            return "same";
-        }
+    if table.is_some()
+        && reflagged == 0
+        && let Some(before) = &before
+    {
+        finish_state(c, instrument.id, &instrument.calendar, session, before);
+        return "same";
     }
     if before.is_none() {
         // without a summary nobody looks for minute bars that are there

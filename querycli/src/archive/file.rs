@@ -183,7 +183,7 @@ impl Reader {
     ///
     /// # Errors
     /// A column that is missing or of another type.
-    pub fn next(&mut self) -> Result<Option<Trades>> {
+    pub fn next_page(&mut self) -> Result<Option<Trades>> {
         match self.batches.next() {
             None => Ok(None),
             Some(batch) => trades(&batch.map_err(broken)?).map(Some),
@@ -216,7 +216,7 @@ impl Batches {
     ///
     /// # Errors
     /// A page that cannot be decoded.
-    pub fn next(&mut self) -> Result<Option<RecordBatch>> {
+    pub fn next_page(&mut self) -> Result<Option<RecordBatch>> {
         self.batches.next().transpose().map_err(broken)
     }
 }
@@ -241,7 +241,7 @@ fn overlaps(group: &RowGroupMetaData, (low, high): (Nanos, Nanos)) -> bool {
 pub fn read(bytes: Bytes) -> Result<Trades> {
     let mut all = Trades::new();
     let mut reader = Reader::open(bytes, Columns::All, (i64::MIN, i64::MAX))?;
-    while let Some(page) = reader.next()? {
+    while let Some(page) = reader.next_page()? {
         all.append(&page);
     }
     Ok(all)
@@ -358,7 +358,7 @@ mod tests {
         let middle = GROUP as i64 * 1000 + 5000;
         let mut reader = Reader::open(bytes, Columns::Core, (middle, middle))?;
         let mut found = Vec::new();
-        while let Some(page) = reader.next()? {
+        while let Some(page) = reader.next_page()? {
             assert!(page.seq.is_empty() && page.price.len() == page.ts.len());
             found.extend(page.ts);
         }

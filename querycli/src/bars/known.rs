@@ -447,7 +447,7 @@ pub async fn trades_known(
         let bytes = match part {
             Part::Block(bytes) => bytes,
             Part::Pages(mut pages) => {
-                while let Some(page) = pages.next()? {
+                while let Some(page) = pages.next_page()? {
                     let mut page: Trades = page.clone();
                     page.keep_known(known.unwrap_or(Nanos::MAX));
                     add(&page);

@@ -160,7 +160,7 @@ impl Subject {
                     let bytes = match part {
                         Part::Block(bytes) => bytes,
                         Part::Pages(mut pages) => {
-                            while let Some(page) = pages.next()? {
+                            while let Some(page) = pages.next_page()? {
                                 sessions.push(&page, &mut |s, t| each(s, t))?;
                             }
                             continue;

@@ -159,7 +159,7 @@ unsafe extern "C-unwind" fn begin(node: *mut CustomScanState, estate: *mut pg_sy
 unsafe fn check_may_execute(function: Oid) {
     let user = pg_sys::GetUserId();
     #[cfg(feature = "pg15")]
-    let allowed = pg_sys::pg_proc_aclcheck(function, user, pg_sys::ACL_EXECUTE.into());
+    let allowed = pg_sys::pg_proc_aclcheck(function, user, pg_sys::ACL_EXECUTE);
     #[cfg(not(feature = "pg15"))]
     let allowed = pg_sys::object_aclcheck(pg_sys::ProcedureRelationId, function, user, pg_sys::ACL_EXECUTE.into());
     if allowed != pg_sys::AclResult::ACLCHECK_OK {

@@ -56,7 +56,7 @@ impl Reader {
     pub fn next(&mut self) -> Result<Option<RecordBatch>> {
         loop {
             if let (Some(batches), Some((_, maker))) = (&mut self.batches, &mut self.maker) {
-                if let Some(page) = batches.next()? {
+                if let Some(page) = batches.next_page()? {
                     self.work.pages_decoded.add(1);
                     match maker.page(&Page::Archived(&page))? {
                         Some(rows) => return Ok(Some(self.counted(rows))),

@@ -76,7 +76,7 @@ impl Reader {
                 continue;
             };
             if let Some(pages) = &mut current.pages {
-                match pages.next()? {
+                match pages.next_page()? {
                     Some(page) => {
                         self.work.pages_decoded.add(1);
                         let page = if current.keys { current.overlay.over(&page) } else { &page };
