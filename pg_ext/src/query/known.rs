@@ -212,10 +212,14 @@ pub fn bars(
     let sessions: Vec<Session<'_>> = calendar.sessions(first, last).or_raise().collect();
     let (Some(head), Some(tail)) = (sessions.first(), sessions.last()) else { return Found::default() };
     let mut answer = Answer::new(calendar, request.clone());
-    if request.fill == Fill::Previous
-        && let Some(close) = close_before(c, instrument, request, first, view)
-    {
-        answer.set_previous(close);
+    // filled bars show the close before the range, which may have been another one then
+    let mut filled_alike = true;
+    if request.fill == Fill::Previous {
+        let close = close_before(c, instrument, request, first, view);
+        filled_alike = close == close_before(c, instrument, request, first, View::default());
+        if let Some(close) = close {
+            answer.set_previous(close);
+        }
     }
     let until = view.known.unwrap_or(Nanos::MAX);
     if view.clock == Clock::Received {
@@ -226,7 +230,7 @@ pub fn bars(
     let sealed = sealed(c, instrument.id, (first, last), until);
     let states = states_as_of(c, instrument, &sessions, &sealed, &as_of, until);
     // the cheap way: nothing of these sessions became known later
-    if as_of.is_now && sealed.values().all(|sealed| sealed.known.1 <= until) {
+    if filled_alike && as_of.is_now && sealed.values().all(|sealed| sealed.known.1 <= until) {
         let (bars, _) = bars_now(c, instrument, request, (first, last));
         return (bars, states);
     }

@@ -202,10 +202,14 @@ pub async fn bars_known(
     let (Some(head), Some(tail)) = (sessions.first(), sessions.last()) else { return Ok(Bars::default()) };
     let symbol = instrument.symbol.clone();
     let mut answer = Answer::new(calendar, request.clone());
-    if request.fill == Fill::Previous
-        && let Some(close) = close_before_known(db, instrument, request, first, view).await?
-    {
-        answer.set_previous(close);
+    // filled bars show the close before the range, which may have been another one then
+    let mut filled_alike = true;
+    if request.fill == Fill::Previous {
+        let close = close_before_known(db, instrument, request, first, view).await?;
+        filled_alike = close == close_before_known(db, instrument, request, first, View::default()).await?;
+        if let Some(close) = close {
+            answer.set_previous(close);
+        }
     }
     if view.clock == Clock::Received {
         let states = received(db, instrument, request, &sessions, view.known, &mut answer).await?;
@@ -216,7 +220,7 @@ pub async fn bars_known(
     let sealed = sealed(db, instrument.id, (first, last), until).await?;
     let states = states_as_of(db, instrument, &sessions, &sealed, &as_of, until).await?;
     // the cheap way: nothing of these sessions became known later
-    if as_of.is_now && sealed.values().all(|sealed| sealed.known.1 <= until) {
+    if filled_alike && as_of.is_now && sealed.values().all(|sealed| sealed.known.1 <= until) {
         let now = Box::pin(bars_of(db, instrument, request, first, last)).await?;
         return Ok(Bars { states, ..now });
     }
