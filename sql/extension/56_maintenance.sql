@@ -198,9 +198,13 @@ BEGIN
       WHERE h.inhparent = 'market.live_trades'::regclass AND pg_relation_size(c.oid) > 0
         AND c.relname <> format('live_trades_%s', market.current_slot()) AND market.all_dead(c.oid);
   WHEN 'partitions' THEN
-    -- after a restore of data alone
+    -- after a restore of data alone, or where the first instrument came while others worked; at the next run if they still do
     IF EXISTS (SELECT FROM market.instruments) THEN
-      PERFORM market.secure_tables();
+      BEGIN
+        PERFORM market.secure_tables();
+      EXCEPTION WHEN lock_not_available THEN
+        NULL;
+      END;
     END IF;
     RETURN QUERY
       SELECT NULL::int4, m::date, NULL::text FROM market.partition_plan() AS p, LATERAL (SELECT p.from_date AS m) AS x

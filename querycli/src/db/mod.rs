@@ -222,6 +222,21 @@ impl Db {
         Ok(())
     }
 
+    /// Gives the snapshot back: what follows writes, and may need locks that an open transaction would keep it from.
+    ///
+    /// # Errors
+    /// A connection that broke.
+    pub async fn end(&self) -> Result<()> {
+        let Some(server) = &self.server else { return Ok(()) };
+        server.idle.lock().unwrap_or_else(PoisonError::into_inner).clear();
+        let leader = server.leader.lock().await;
+        let open = !std::mem::take(&mut *server.snapshot.lock().unwrap_or_else(PoisonError::into_inner)).is_empty();
+        if open {
+            leader.batch_execute("ROLLBACK").await?;
+        }
+        Ok(())
+    }
+
     /// The connection for short questions, inside the snapshot.
     ///
     /// # Errors
