@@ -24,6 +24,8 @@ BEGIN
   SELECT string_agg(c.oid::regclass::text, ', ') INTO wrong
   FROM pg_catalog.pg_class AS c
   WHERE c.relnamespace = 'market'::regnamespace AND c.relkind = 'v'
+    -- shows runs of maintenance to who may not read them all, and their errors only to who sees every instrument
+    AND c.relname <> 'job_status'
     AND NOT coalesce('security_invoker=true' = ANY (c.reloptions) OR 'security_invoker=on' = ANY (c.reloptions), false);
   IF wrong IS NOT NULL THEN
     RAISE EXCEPTION 'views that run as their owner: %', wrong;

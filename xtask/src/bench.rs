@@ -246,9 +246,10 @@ impl Bench {
     }
 
     /// Trades, and the sums of their minute bars.
+    /// Prices as numeric: a sum of floats goes by the order in which workers deliver.
     fn sums(&self, database: &str) -> Result<String> {
         let sql = format!(
-            "SELECT (SELECT sum(n) FROM market.trade_blocks), count(*), sum(open), sum(high), sum(low), sum(close), sum(volume), sum(trades)
+            "SELECT (SELECT sum(n) FROM market.trade_blocks), count(*), sum(open::numeric), sum(high::numeric), sum(low::numeric), sum(close::numeric), sum(volume), sum(trades)
              FROM market.session_ohlc((SELECT array_agg(symbol) FROM market.instruments), '1m', date '{}', date '{}', segments => 'ALL')",
             DATES.0, DATES.1
         );
