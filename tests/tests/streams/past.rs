@@ -103,8 +103,10 @@ impl Stream {
             .filter(|t| Segments::ETH.contains(model::place(session, t).0))
             .collect();
         let volume = at_a_price.iter().map(|t| i128::from(t.size)).sum();
-        let volume = (!at_a_price.is_empty()).then(|| money::volume_to_f64(volume));
-        let count = (!at_a_price.is_empty()).then_some(at_a_price.len() as i64);
+        // a price that was reached without volume has a row too, for the periods
+        let has_rows = priced.is_some() || !at_a_price.is_empty();
+        let volume = has_rows.then(|| money::volume_to_f64(volume));
+        let count = has_rows.then_some(at_a_price.len() as i64);
         let expected = [
             format!("high {:?} Some(0)", priced.map(|p| p[1])),
             format!("low {:?} Some(0)", priced.map(|p| p[2])),
