@@ -1,6 +1,7 @@
 //! What venues do to trades after they were reported: busts and corrections, the last word on each identity, now or as it was
 //! known at an instant.
 
+use crate::known::Reported;
 use crate::time::Nanos;
 use crate::trade::{Key, LiveRows, Op, Trade};
 
@@ -119,21 +120,25 @@ impl Corrections {
         self.word(key)?.last
     }
 
-    /// Corrections outrank data: settled live rows as readers see them, where a trade came after its bust or correction. Such
-    /// a row stays a trade, because where the identity is sealed its block has the correction already.
-    pub fn apply(&self, rows: &mut LiveRows) {
+    /// Whether something is said of a trade among the rows, so that [`apply`](Corrections::apply) needs what was reported.
+    pub fn touch(&self, rows: &LiveRows) -> bool {
+        !self.is_empty()
+            && (0..rows.len()).any(|i| rows.ops[i] == Op::Trade && self.get(rows.trades.get(i).key()).is_some())
+    }
+
+    /// Corrections outrank data: settled live rows as readers see them, where a trade came after its bust or correction. What was
+    /// `reported` first is what was corrected, also when a row of the identity with an earlier receipt comes later. Such a row
+    /// stays a trade, because where the identity is sealed its block has the correction already.
+    pub fn apply(&self, rows: &mut LiveRows, reported: &Reported) {
         for i in 0..if self.is_empty() { 0 } else { rows.len() } {
             if rows.ops[i] != Op::Trade {
                 continue;
             }
-            let reported = rows.trades.get(i);
-            match self.get(reported.key()).map(|correction| correction.apply(reported)) {
-                None => {}
-                Some(None) => rows.ops[i] = Op::Bust,
-                Some(Some(now)) => {
-                    (rows.trades.price[i], rows.trades.size[i], rows.trades.flags[i]) =
-                        (now.price, now.size, now.flags);
-                }
+            let came = rows.trades.get(i);
+            let Some(correction) = self.get(came.key()) else { continue };
+            match correction.apply(reported.get(came.key()).map_or(came, |(first, _)| first)) {
+                None => rows.ops[i] = Op::Bust,
+                Some(now) => rows.trades.set(i, now),
             }
         }
     }
@@ -159,11 +164,21 @@ mod tests {
         corrections.push(trade(2).key(), Correction::Bust, 5);
         corrections.push(trade(3).key(), replace(101, None), 5);
         corrections.push(trade(4).key(), replace(102, Some(0)), 5);
-        corrections.apply(&mut rows);
+        assert!(corrections.touch(&rows));
+        let mut of_reports = rows.clone();
+        corrections.apply(&mut rows, &Reported::default());
         assert_eq!(rows.ops, [Op::Trade, Op::Bust, Op::Trade, Op::Trade]);
         assert_eq!(rows.trades.get(0), trade(1));
         assert_eq!(rows.trades.get(2), Trade { price: 101, size: 8, ..trade(3) });
         assert_eq!(rows.trades.get(3), Trade { price: 102, size: 9, flags: 0, ..trade(4) });
+
+        // the row of the third that is there is not the one that was corrected
+        let first = Trade { flags: SELL, cond: 9, ts_recv: 3, ..trade(3) };
+        let mut reported = Reported::default();
+        reported.push(first, 3);
+        corrections.apply(&mut of_reports, &reported);
+        assert_eq!(of_reports.trades.get(2), Trade { price: 101, size: 8, ..first });
+        assert_eq!(of_reports.trades.get(3), rows.trades.get(3));
     }
 
     #[test]

@@ -208,6 +208,19 @@ impl Trades {
         }
     }
 
+    /// Puts another in the place of the one at `i`, which must be below [`len`](Trades::len).
+    pub fn set(&mut self, i: usize, trade: Trade) {
+        self.ts[i] = trade.ts;
+        self.seq[i] = trade.seq;
+        self.sub[i] = trade.sub;
+        self.price[i] = trade.price;
+        self.size[i] = trade.size;
+        self.flags[i] = trade.flags;
+        self.cond[i] = trade.cond;
+        self.ts_recv[i] = trade.ts_recv;
+        self.trade_id[i] = trade.trade_id;
+    }
+
     /// The identity of the one at `i`, which must be below [`len`](Trades::len).
     #[inline]
     pub fn key(&self, i: usize) -> Key {

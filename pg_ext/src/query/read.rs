@@ -4,7 +4,7 @@ use crate::error::OrRaise;
 use crate::fmgr::{Bytes, raw_size};
 use crate::instrument::Instrument;
 use crate::spi::{Arg, Conn, Mode};
-use crate::store::{read_corrections, read_live};
+use crate::store::{read_corrections, read_live, read_reported};
 use crate::{plans, time};
 use market::block::{self, Core, Header};
 use market::ohlc::Wanted;
@@ -63,7 +63,10 @@ pub fn live_rows(c: &Conn, instrument: i32, from: Nanos, till: Nanos) -> LiveRow
 pub fn corrected(c: &Conn, instrument: i32, from: Nanos, till: Nanos, mut rows: LiveRows) -> LiveRows {
     if rows.ops.contains(&Op::Trade) {
         let corrections = read_corrections(c, Mode::SameSnapshot, instrument, from, till);
-        corrections.apply(&mut rows);
+        if corrections.touch(&rows) {
+            let reported = read_reported(c, Mode::SameSnapshot, instrument, from, till);
+            corrections.apply(&mut rows, &reported);
+        }
     }
     rows
 }

@@ -107,7 +107,10 @@ pub async fn live_rows(db: &Arc<Db>, instrument: i32, from: Nanos, till: Nanos) 
     let mut rows = raw_rows(db, instrument, from, till).await?;
     rows.settle();
     if rows.ops.contains(&Op::Trade) {
-        corrections(db, instrument, (from, till), Nanos::MAX).await?.apply(&mut rows);
+        let corrections = corrections(db, instrument, (from, till), Nanos::MAX).await?;
+        if corrections.touch(&rows) {
+            corrections.apply(&mut rows, &read_reported(db, instrument, from, till).await?);
+        }
     }
     Ok(rows)
 }
