@@ -453,7 +453,7 @@ mod tests {
         let names = |row: usize| match row / 50 {
             0 => Some("XNYS"),
             1 => Some(["CME_EQUITY", "XHKG", "XNYS"][row % 3]),
-            2 => (row % 7 != 0).then_some("24/7"),
+            2 => (!row.is_multiple_of(7)).then_some("24/7"),
             _ => Some("CME_EQUITY"),
         };
         let whens: Vec<i64> = (0..200i64).map(|row| monday + row * 37 % 200 * 61 * MINUTE).collect();

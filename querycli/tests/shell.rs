@@ -141,9 +141,8 @@ fn commands_describe_time_redirect_include_and_watch() -> Outcome {
     ] {
         shell.send_line(typed)?;
         if !printed.is_empty() {
-            shell.exp_string(printed).map_err(|error| {
+            shell.exp_string(printed).inspect_err(|_| {
                 eprintln!("after {typed}");
-                error
             })?;
         }
         if typed == "\\watch 0 2" {

@@ -308,10 +308,10 @@ async fn prune_removes_leftovers_and_never_the_only_copy() -> Result<()> {
 
     let day = "2025-11-24";
     client
-        .batch_execute(&format!(
+        .batch_execute(
             "DELETE FROM market.trade_blocks WHERE trade_date = '2025-11-20';
-             UPDATE market.session_bars SET trades_dropped_at = now() WHERE trade_date = '2025-11-20'"
-        ))
+             UPDATE market.session_bars SET trades_dropped_at = now() WHERE trade_date = '2025-11-20'",
+        )
         .await?;
     let before = manifests(folder.path());
     let said = ended(&archive(&database, folder.path(), &["prune", "--before", day])?.output()?, 0)?;
