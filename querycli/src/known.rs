@@ -8,7 +8,7 @@ use market::calendar::Halt;
 use market::{Calendar, Nanos};
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{Mutex, MutexGuard, PoisonError};
-use tokio_postgres::Client;
+use tokio_postgres::{Client, Row};
 
 /// The calendars a session can ask.
 #[derive(Default)]
@@ -41,6 +41,20 @@ fn shipped(name: &str) -> market::Result<&'static Calendar> {
     Ok(parsed(|all| *all.entry(key).or_insert(found)))
 }
 
+/// The columns of a halt in `market.calendar_exceptions`: beginning and end in microseconds, the ends of time being NULL, and why.
+pub const HALT: &str = "CASE WHEN isfinite(from_ts) THEN (extract(epoch FROM from_ts) * 1000000)::int8 END,
+    CASE WHEN isfinite(till_ts) THEN (extract(epoch FROM till_ts) * 1000000)::int8 END, coalesce(note, kind)";
+
+/// A row of these.
+pub fn halt(row: &Row) -> Halt {
+    let nanos = |micros: i64| micros.saturating_mul(1000);
+    Halt {
+        from: row.get::<_, Option<i64>>(0).map_or(Nanos::MIN + 1, nanos),
+        till: row.get::<_, Option<i64>>(1).map_or(Nanos::MAX, nanos),
+        note: row.get(2),
+    }
+}
+
 impl Calendars {
     fn known(&self) -> MutexGuard<'_, Known> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
@@ -69,16 +83,11 @@ impl Calendars {
             }
             known.versions.insert((id, version), digest);
         }
-        let sql = "SELECT calendar, (extract(epoch FROM from_ts) * 1000000)::int8, (extract(epoch FROM till_ts) * 1000000)::int8,
-                          coalesce(note, kind)
-                   FROM market.calendar_exceptions
-                   WHERE kind <> 'schedule' AND instrument_id IS NULL AND isfinite(from_ts) AND coalesce(isfinite(till_ts), true)
-                   ORDER BY from_ts";
-        for row in client.query(sql, &[]).await? {
-            let nanos = |micros: i64| micros.saturating_mul(1000);
-            let till = row.get::<_, Option<i64>>(2).map_or(Nanos::MAX, nanos);
-            let halt = Halt { from: nanos(row.get(1)), till, note: row.get(3) };
-            known.halts.entry(row.get(0)).or_default().push(halt);
+        let sql = format!(
+            "SELECT {HALT}, calendar FROM market.calendar_exceptions WHERE instrument_id IS NULL AND kind <> 'schedule' ORDER BY from_ts"
+        );
+        for row in client.query(&sql, &[]).await? {
+            known.halts.entry(row.get(3)).or_default().push(halt(&row));
         }
         *self.known() = known;
         Ok(())

@@ -21,6 +21,7 @@ mod execute;
 mod explain;
 mod files;
 mod fill;
+mod halted;
 mod known;
 mod lazy;
 mod manual;
@@ -130,6 +131,7 @@ impl Session {
         session::register(&context, &market);
         between::register(&context, &market);
         explain::register(&context, &market);
+        halted::register(&context, &market);
         files::register(&context, &market, &options.files).await?;
         Ok(Session { context, market })
     }

@@ -25,6 +25,7 @@ const FUNCTIONS: &[(&str, &[&str])] = &[
     ("next_open", &["ts", "calendar", "segments"]),
     ("next_close", &["ts", "calendar", "segments"]),
     ("session_bucket", &["timeframe", "ts", "calendar", "segments"]),
+    ("halted_seconds", &["symbol", "from_ts", "till", "segments"]),
     ("ohlc", &["price", "size", "ts", "seq"]),
     ("rollup", &["bar"]),
     ("vwap", &["price", "size"]),

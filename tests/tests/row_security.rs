@@ -22,6 +22,7 @@ fn argument(function: &str, name: &str, kind: &str) -> Result<String> {
         (_, "timeframe", _) => "'5m'",
         (_, "first", "timestamp with time zone") => "'2025-11-26 00:00+00'",
         (_, "last", "timestamp with time zone") => "'2025-11-29 00:00+00'",
+        (_, "till", _) => "'2025-11-26 16:00+00'",
         (_, "first" | "trade_date" | "day", _) => "'2025-11-26'",
         (_, "last", _) => "'2025-11-28'",
         (_, "at", "date") => "'2025-11-26'",

@@ -37,7 +37,7 @@ async fn readers_are_stable_and_parallel_safe() -> Result<()> {
          WHERE p.pronamespace = 'market'::regnamespace
            AND p.proname IN ('sessions', 'session_of', 'auctions', 'trade_date', 'segment', 'is_open', 'is_session', 'next_session',
                              'next_open', 'next_close', 'session_bucket', 'session_ohlc', 'activity_ohlc', 'session_flow',
-                             'session_levels', 'session_profile', 'session_stat')
+                             'session_levels', 'session_profile', 'session_stat', 'halted_seconds')
            AND (p.provolatile = 'v' OR p.proparallel <> 's') ORDER BY 1",
     )
     .await?;

@@ -3,8 +3,9 @@
 use super::Calendar;
 use super::expand::Planner;
 use crate::error::Result;
-use crate::session::{Span, Spans};
+use crate::session::{Segments, Span, Spans};
 use crate::time::{Nanos, TradeDate};
+use crate::when::When;
 
 /// When trading stopped, half-open; what a feed reported or a user noted.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -38,7 +39,7 @@ impl Calendar {
     /// `OutOfBounds` beyond the known range.
     pub fn actual(&self, first: TradeDate, last: TradeDate, halts: &[Halt]) -> Result<Vec<Actual>> {
         let spec = &self.inner.spec;
-        let mut planner = Planner::of(spec, first, last, |_| true)?;
+        let mut planner = None;
         let mut all = Vec::new();
         for session in self.sessions(first, last)? {
             let mut notes: Vec<&str> = Vec::new();
@@ -54,6 +55,11 @@ impl Calendar {
             if let Some(outage) = hit.next() {
                 notes.push(&outage.name);
                 notes.extend(hit.map(|special| special.name.as_str()));
+                // few days have an outage, and a planner reads the whole file
+                let planner = match &mut planner {
+                    Some(planner) => planner,
+                    none => none.insert(Planner::of(spec, first, last, |_| true)?),
+                };
                 spans = planner.day(session.trade_date)?.map_or_else(Vec::new, |draft| draft.spans);
             }
             for halt in halts.iter().filter(|halt| halt.from < session.till && session.from < halt.till) {
@@ -69,6 +75,31 @@ impl Calendar {
             all.push(Actual { trade_date: session.trade_date, spans, differs, note });
         }
         Ok(all)
+    }
+
+    /// How long these segments were to trade in `from <= t < till` and did not, for an outage of the calendar file or a halt.
+    /// Where several overlap the time counts once; time outside the schedule does not count. The parts of a range add up to
+    /// the whole.
+    ///
+    /// # Errors
+    /// A range that runs backwards; `OutOfBounds` beyond the known range.
+    pub fn halted(&self, from: Nanos, till: Nanos, segments: Segments, halts: &[Halt]) -> Result<Nanos> {
+        When::Instants(from, till).check()?;
+        let first = self.trade_date(from)?;
+        if from == till {
+            return Ok(0);
+        }
+        let last = self.trade_date(till - 1)?;
+        let mut halted = 0;
+        for (session, actual) in self.sessions(first, last)?.zip(self.actual(first, last, halts)?) {
+            for span in session.spans.iter().filter(|span| segments.contains(span.segment)) {
+                let (open, close) = (span.open.max(from), span.close.min(till));
+                // an outage may also have moved trading to where none was scheduled
+                let traded = |left: &Span| (left.close.min(close) - left.open.max(open)).max(0);
+                halted += (close - open).max(0) - actual.spans.iter().map(traded).sum::<Nanos>();
+            }
+        }
+        Ok(halted)
     }
 }
 
@@ -117,5 +148,61 @@ mod tests {
         // the schedule is as it was
         let session = ny.session(day.trade_date).unwrap().unwrap();
         assert_eq!(session.runs(crate::Segments::RTH).count(), 1);
+    }
+
+    /// A day's instant, from the wall clock of New York in daylight saving time.
+    fn new_york(time: &str) -> Nanos {
+        chrono::DateTime::parse_from_rfc3339(&format!("2020-03-09T{time}-04:00"))
+            .unwrap()
+            .timestamp_nanos_opt()
+            .unwrap()
+    }
+
+    #[test]
+    fn halted_time_counts_once_and_inside_the_schedule() {
+        let ny = Calendar::builtin("XNYS").unwrap();
+        let halt = |from: &str, till: &str| Halt { from: new_york(from), till: new_york(till), note: String::new() };
+        // the market's halt of 2020-03-09, and one of an instrument that began within it and lasted on
+        let market = halt("09:34:13", "09:49:13");
+        let own = halt("09:40:00", "10:05:00");
+        let halted = |from: &str, till: &str, segments, halts: &[Halt]| {
+            ny.halted(new_york(from), new_york(till), segments, halts).unwrap() / 1_000_000_000
+        };
+        let both = [market.clone(), own];
+        assert_eq!(halted("09:30:00", "16:00:00", Segments::RTH, std::slice::from_ref(&market)), 900);
+        assert_eq!(halted("09:30:00", "16:00:00", Segments::RTH, &both), 30 * 60 + 47);
+        assert_eq!(halted("09:30:00", "10:00:00", Segments::RTH, &both), 25 * 60 + 47);
+        // before the open of RTH and after the close of POST nothing is taken from what was asked for
+        let early = [halt("09:00:00", "09:31:00"), halt("19:59:00", "23:00:00")];
+        assert_eq!(halted("09:00:00", "20:30:00", Segments::RTH, &early), 60);
+        assert_eq!(halted("09:00:00", "20:30:00", Segments::ETH, &early), 31 * 60 + 60);
+        assert_eq!(halted("09:30:00", "09:30:00", Segments::RTH, &early), 0);
+        assert!(ny.halted(2, 1, Segments::RTH, &[]).is_err() && ny.halted(0, Nanos::MAX, Segments::RTH, &[]).is_err());
+    }
+
+    #[test]
+    fn an_outage_of_the_file_is_halted_time_and_the_parts_add_up() {
+        // Typhoon Higos took the morning, 09:30 to 12:00; the lunch break was none of its doing.
+        let hk = Calendar::builtin("XHKG").unwrap();
+        let at = |text: &str| chrono::DateTime::parse_from_rfc3339(text).unwrap().timestamp_nanos_opt().unwrap();
+        let (from, till) = (at("2020-08-18T00:00:00+08:00"), at("2020-08-20T00:00:00+08:00"));
+        let afternoon = Halt {
+            from: at("2020-08-19T14:00:00.5+08:00"),
+            till: at("2020-08-19T14:00:02+08:00"),
+            note: String::new(),
+        };
+        for (halts, expected) in [(&[][..], 9_000_000_000_000), (&[afternoon][..], 9_001_500_000_000)] {
+            let halted = |from, till| hk.halted(from, till, Segments::ETH, halts).unwrap();
+            assert_eq!(halted(from, till), expected);
+            for step in [crate::time::DAY / 7, 77 * crate::time::MINUTE + 13] {
+                let mut parts = 0;
+                let mut at = from;
+                while at < till {
+                    parts += halted(at, (at + step).min(till));
+                    at += step;
+                }
+                assert_eq!(parts, expected);
+            }
+        }
     }
 }
