@@ -4,7 +4,7 @@ use chrono::{DateTime, Timelike};
 use market::{Calendar, Segment, TradeDate};
 
 fn date(text: &str) -> TradeDate {
-    TradeDate::parse(text).unwrap()
+    TradeDate::parse(text).expect(text)
 }
 
 /// `open 07:50-08:00, intraday 12:00-12:02, close 16:30-16:40` on the exchange's wall clock.
@@ -13,7 +13,7 @@ fn auctions(calendar: &Calendar, day: &str) -> String {
         let local = DateTime::from_timestamp_nanos(ts).with_timezone(&calendar.zone());
         format!("{:02}:{:02}", local.hour(), local.minute())
     };
-    let session = calendar.session(date(day)).unwrap().expect(day);
+    let session = calendar.session(date(day)).expect(day).expect(day);
     let all = session.auctions().map(|a| format!("{} {}-{}", a.kind, clock(a.opens_at), clock(a.closes_at)));
     all.collect::<Vec<_>>().join(", ")
 }

@@ -147,7 +147,7 @@ mod tests {
         assert!(day.differs && day.note == "circuit breaker, level 1");
         // the schedule is as it was
         let session = ny.session(day.trade_date).unwrap().unwrap();
-        assert_eq!(session.runs(crate::Segments::RTH).count(), 1);
+        assert_eq!(session.runs(Segments::RTH).count(), 1);
     }
 
     /// A day's instant, from the wall clock of New York in daylight saving time.
