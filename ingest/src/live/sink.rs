@@ -10,6 +10,7 @@ use market::money;
 use market::trade::NONE_I64;
 use std::collections::BTreeMap;
 use std::future::Future;
+use tokio_postgres::Statement;
 
 /// Commits batches. A trait so that the writer can be tested against failures a server rarely has.
 pub trait Sink: Send {
@@ -36,7 +37,7 @@ pub trait Sink: Send {
 pub struct PostgresSink {
     place: Place,
     feed: String,
-    db: Option<Db>,
+    db: Option<(Db, Statements)>,
     /// Whether this process has had the feed before.
     owned: bool,
 }
@@ -60,7 +61,7 @@ impl PostgresSink {
     }
 
     async fn db(&mut self) -> Result<&mut Db> {
-        if self.db.as_ref().is_none_or(|db| db.client.is_closed()) {
+        if self.db.as_ref().is_none_or(|(db, _)| db.client.is_closed()) {
             self.db = None;
             let db = self.place.connect().await?;
             // Two writers of one feed would both be right about what is new, one after the other, but half of their work
@@ -82,9 +83,11 @@ impl PostgresSink {
                 return Err(if self.owned { Error::Connection(taken) } else { Error::Usage(taken) });
             }
             self.owned = true;
-            self.db = Some(db);
+            let statements = Statements::prepare(&db).await?;
+            self.db = Some((db, statements));
         }
-        self.db.as_mut().ok_or_else(|| Error::Connection("not connected".into()))
+        let connected = self.db.as_mut().map(|(db, _)| db);
+        connected.ok_or_else(|| Error::Connection("not connected".into()))
     }
 }
 
@@ -109,9 +112,11 @@ impl Sink for PostgresSink {
     }
 
     async fn commit(&mut self, commit: &Commit) -> Result<()> {
-        let feed = self.feed.clone();
-        let result = store(self.db().await?, &feed, commit).await;
-        if result.as_ref().is_err_and(Error::is_lost_connection) {
+        self.db().await?;
+        let Some((db, statements)) = &self.db else { return Err(Error::Connection("not connected".into())) };
+        let result = store(db, statements, &self.feed, commit).await;
+        // whatever it was, nothing of the batch is left: the server takes back what an ended connection had begun
+        if result.is_err() {
             self.db = None;
         }
         result
@@ -123,45 +128,61 @@ impl Sink for PostgresSink {
     }
 }
 
-async fn store(db: &mut Db, feed: &str, commit: &Commit) -> Result<()> {
-    let failed = |doing: &'static str| move |e: tokio_postgres::Error| Error::database(doing, &e);
-    let transaction = db.client.transaction().await.map_err(failed("beginning a batch"))?;
-    for (instrument, (before, now)) in &commit.marks {
-        let (us, ns) = (now.ts.div_euclid(1000), now.ts.rem_euclid(1000) as i16);
-        let moved = transaction
-            .execute(
-                // Only from the mark this batch was made after: a batch whose first commit did happen is refused here.
-                "INSERT INTO market.ingest_checkpoints AS c (feed, instrument_id, last_ts, last_ns, last_seq) \
-                 VALUES ($1, $2, 'epoch'::timestamptz + $3::int8 * interval '1 microsecond', $4, $5) \
-                 ON CONFLICT (feed, instrument_id) DO UPDATE \
-                 SET last_ts = excluded.last_ts, last_ns = excluded.last_ns, last_seq = excluded.last_seq, \
-                     updated_at = pg_catalog.clock_timestamp() \
-                 WHERE c.last_seq = $6",
-                &[&feed, instrument, &us, &ns, &now.seq, &before.map(|m| m.seq)],
-            )
-            .await
-            .map_err(failed("moving the checkpoint"))?;
-        if moved == 0 {
-            return Err(Error::Database {
-                doing: "moving the checkpoint".into(),
-                reason: "it is not where this process left it".into(),
-                // As for a lost connection: read the marks again, then try again.
-                state: String::new(),
-            });
-        }
+/// The statements of a batch, prepared once a connection.
+struct Statements {
+    mark: Statement,
+    copy: Statement,
+}
+
+impl Statements {
+    async fn prepare(db: &Db) -> Result<Statements> {
+        let failed = |e| Error::database("preparing a batch", &e);
+        // Only from the mark this batch was made after: a batch whose first commit did happen is refused here.
+        let mark = "INSERT INTO market.ingest_checkpoints AS c (feed, instrument_id, last_ts, last_ns, last_seq) \
+             VALUES ($1, $2, 'epoch'::timestamptz + $3::int8 * interval '1 microsecond', $4, $5) \
+             ON CONFLICT (feed, instrument_id) DO UPDATE \
+             SET last_ts = excluded.last_ts, last_ns = excluded.last_ns, last_seq = excluded.last_seq, \
+                 updated_at = pg_catalog.clock_timestamp() \
+             WHERE c.last_seq = $6";
+        let copy = "COPY market.live_trades (instrument_id, ts, ns, seq, sub, price, size, flags, cond, ts_recv, trade_id) \
+             FROM STDIN (FORMAT binary)";
+        Ok(Statements {
+            mark: db.client.prepare(mark).await.map_err(failed)?,
+            copy: db.client.prepare(copy).await.map_err(failed)?,
+        })
     }
-    let copy = transaction
-        .copy_in(
-            "COPY market.live_trades (instrument_id, ts, ns, seq, sub, price, size, flags, cond, ts_recv, trade_id) \
-             FROM STDIN (FORMAT binary)",
-        )
-        .await
-        .map_err(failed("beginning COPY"))?;
-    let mut copy = std::pin::pin!(copy);
+}
+
+/// One transaction, in three exchanges with the server: its beginning, the marks and the start of COPY go out together, as do
+/// the rows and their end; the third is the commit. An error leaves it open.
+async fn store(db: &Db, statements: &Statements, feed: &str, commit: &Commit) -> Result<()> {
+    let failed = |doing: &'static str| move |e: tokio_postgres::Error| Error::database(doing, &e);
+    let marks = commit.marks.iter().map(async |(instrument, (before, now))| {
+        let (us, ns) = (now.ts.div_euclid(1000), now.ts.rem_euclid(1000) as i16);
+        let before = before.map(|m| m.seq);
+        db.client.execute(&statements.mark, &[&feed, instrument, &us, &ns, &now.seq, &before]).await
+    });
+    // polled in this order, and each sends when it is polled first
+    let (begun, moved, copy) = tokio::join!(
+        biased;
+        db.client.batch_execute("BEGIN"),
+        futures_util::future::try_join_all(marks),
+        db.client.copy_in(&statements.copy),
+    );
+    begun.map_err(failed("beginning a batch"))?;
+    if moved.map_err(failed("moving the checkpoint"))?.contains(&0) {
+        return Err(Error::Database {
+            doing: "moving the checkpoint".into(),
+            reason: "it is not where this process left it".into(),
+            // As for a lost connection: read the marks again, then try again.
+            state: String::new(),
+        });
+    }
+    let mut copy = std::pin::pin!(copy.map_err(failed("beginning COPY"))?);
     copy.send(rows(commit)).await.map_err(failed("copying trades"))?;
     copy.finish().await.map_err(failed("copying trades"))?;
     for Gap { instrument, first, last, from, till } in &commit.gaps {
-        transaction
+        db.client
             .execute(
                 "INSERT INTO market.feed_gaps (feed, instrument_id, first_missing, last_missing, from_ts, till_ts) \
                  VALUES ($1, $2, $3, $4, 'epoch'::timestamptz + $5::int8 * interval '1 microsecond', \
@@ -171,7 +192,7 @@ async fn store(db: &mut Db, feed: &str, commit: &Commit) -> Result<()> {
             .await
             .map_err(failed("recording a gap"))?;
     }
-    transaction.commit().await.map_err(failed("committing a batch"))
+    db.client.batch_execute("COMMIT").await.map_err(failed("committing a batch"))
 }
 
 /// Microseconds from 1970 to 2000, PostgreSQL's epoch.
