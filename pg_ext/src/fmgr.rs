@@ -306,7 +306,7 @@ pub fn define_settings() {
     GucRegistry::define_int_guc(
         c"bellwether.keep_memory",
         c"Memory that a backend keeps for its next large result instead of giving it back to the system, in kB; 0 gives it back.",
-        c"Getting it anew costs a fifth of a large result. It takes effect with the first result of 65,536 rows or the first seal.",
+        c"Getting it anew costs a fifth of a large result. It takes effect with the first large block, result of 65,536 rows or seal.",
         &KEEP,
         0,
         1 << 20,
@@ -315,7 +315,7 @@ pub fn define_settings() {
     );
 }
 
-/// Tells the C library to keep what a large result, or a session that is sealed, frees. Once a backend.
+/// Tells the C library to keep what a large result, the pages of a block, or a session that is sealed, frees. Once a backend.
 pub fn keep_memory() {
     thread_local!(static KEPT: std::cell::Cell<bool> = const { std::cell::Cell::new(false) });
     let bytes = KEEP.get().saturating_mul(1024);

@@ -1,7 +1,7 @@
 //! What every reader does: blocks of an instrument in order, with the live rows that fall on them.
 
 use crate::error::OrRaise;
-use crate::fmgr::{Bytes, raw_size};
+use crate::fmgr::{Bytes, keep_memory, raw_size};
 use crate::instrument::Instrument;
 use crate::spi::{Arg, Conn, Mode};
 use crate::store::{read_corrections, read_live, read_reported};
@@ -131,6 +131,7 @@ impl Loaded {
             let header = Header::parse(bytes.get()).or_raise();
             return Loaded { bytes, header, whole: true, payload };
         }
+        keep_memory();
         let prefix = Bytes::slice(payload, 0, size.min(Header::MAX_PREFIX));
         let header = Header::parse(prefix.get()).or_raise();
         let last = header.pages.iter().rposition(|p| wanted.is_none_or(|w| w.page(p.first.ts, p.last.ts, p.plain)));

@@ -5,7 +5,7 @@ use super::reported::Reports;
 use super::session::{Sealed, Summary, finish_state, rewrite, sealed};
 use super::{invalid, live, lock_session, require_read_committed};
 use crate::error::{OrRaise, raise_with};
-use crate::fmgr::{Bytes, arg};
+use crate::fmgr::{Bytes, arg, keep_memory};
 use crate::spi::{self, Arg, Conn, Mode};
 use crate::{instrument, plans, time, v1};
 use market::block::{self, Header};
@@ -115,6 +115,7 @@ pub fn refuse(c: &Conn, instrument: i32, source: &str, reason: &str, trades: imp
 #[pg_guard]
 pub unsafe extern "C-unwind" fn put_trades(fc: FunctionCallInfo) -> Datum {
     require_read_committed("put_trades");
+    keep_memory();
     let instrument = instrument::for_writing(|| instrument::by_id(arg(fc, 0).value() as i32));
     let payload = Bytes::whole(arg(fc, 1));
     let checked = check(payload.get());
