@@ -27,9 +27,14 @@ pub struct Arguments {
 
 #[derive(Subcommand)]
 enum Command {
-    /// Lists the calendars: id, time zone, known dates, name
+    /// Lists the calendars that come with the program: id, time zone, known dates, name
     List,
     /// Prints a calendar's file, or its sessions
+    #[command(after_help = "\
+Examples:
+  querycli calendars show XNYS
+  querycli calendars show XHKG --sessions 2025-12-24..2025-12-26
+  querycli calendars show mine.toml --sessions 2025-11-28")]
     Show {
         /// The calendar's id, another name of it, or a calendar file that ends in .toml
         id: String,
@@ -38,6 +43,10 @@ enum Command {
         sessions: Option<String>,
     },
     /// Lists the differences between a calendar and a CSV of sessions; exit code 1 if there are any
+    #[command(after_help = "\
+Examples:
+  querycli calendars diff XNYS --against sessions.csv
+  querycli calendars diff CME_EQUITY --against sessions.csv.gz --segments RTH --columns open,close")]
     Diff {
         /// The calendar's id, another name of it, or a calendar file that ends in .toml
         id: String,
@@ -57,6 +66,12 @@ enum Command {
 }
 
 #[derive(Args)]
+#[command(after_help = "\
+Examples:
+  querycli calendars import --format lean --id MINE --entry 'Equity-usa-[*]' market-hours-database.json
+  querycli calendars import --format csv --id MINE --tz America/New_York sessions.csv
+
+The file is written to the standard output, to be read and completed; market.calendar_define() takes it.")]
 struct Import {
     /// What the file is: a TradingView session string, an entry of LEAN's market-hours database, or a CSV of sessions
     #[arg(long, value_enum)]

@@ -78,7 +78,7 @@ fn words(example: &str) -> Vec<String> {
     words
 }
 
-const COMMANDS: [&[&str]; 26] = [
+const COMMANDS: [&[&str]; 27] = [
     &[],
     &["sql"],
     &["bars"],
@@ -105,6 +105,7 @@ const COMMANDS: [&[&str]; 26] = [
     &["archive", "verify"],
     &["archive", "prune"],
     &["archive", "restore"],
+    &["archive", "list"],
 ];
 
 #[test]
@@ -161,6 +162,12 @@ fn commands_over_files() {
     check("bars_cut", &["bars", "SPY", "30m", "--max-rows", "1"]);
     check("bars_cut_csv", &["bars", "SPY", "30m", "--max-rows", "1", "--format", "csv"]);
     check("chart", &["chart", "SPY", "30m", "--last", "2", "--width", "50", "--height", "8"]);
+    check("chart_of_days", &["chart", "SPY", "1d", "--last", "2", "--width", "20", "--height", "5"]);
+    check("chart_as_sql", &["chart", "SPY", "30m", "--sql"]);
+    check("chart_without_bars", &["chart", "QQQ", "30m"]);
+    check("chart_of_two", &["chart", "SPY,QQQ", "30m"]);
+    check("chart_into_a_table", &["chart", "SPY", "30m", "--output", "spy.csv"]);
+    check("chart_as_rows", &["chart", "SPY", "30m", "--format", "csv"]);
     check("describe", &["describe"]);
     check("describe_table", &["describe", "spy"]);
     check("describe_function", &["describe", "session_bucket"]);
@@ -171,6 +178,23 @@ fn commands_over_files() {
     check("bars_of_an_unknown_timeframe", &["bars", "SPY", "5x"]);
     check("bars_without_trades", &["bars", "QQQ", "5m"]);
     check("dates_the_wrong_way", &["bars", "SPY", "5m", "2025-11-28..2025-11-26"]);
+}
+
+/// The picture is text: every candle can be read in it.
+#[test]
+fn a_chart_is_drawn_as_svg_and_png() {
+    let dir = folder();
+    for file in ["spy.svg", "spy.png"] {
+        let arguments =
+            ["chart", "SPY", "30m", "2025-11-28", "--data", "spy.csv", "--calendar", "XNYS", "--output", file];
+        assert_eq!(stdout(dir.path(), &arguments), "");
+    }
+    insta::assert_snapshot!("chart_svg", std::fs::read_to_string(dir.path().join("spy.svg")).unwrap());
+    let png = std::fs::read(dir.path().join("spy.png")).unwrap();
+    assert!(png.starts_with(b"\x89PNG\r\n\x1a\n") && png.windows(4).any(|chunk| chunk == b"IEND"));
+    // width and height follow the header's length and name
+    let number = |at: usize| u32::from_be_bytes(png[at..at + 4].try_into().unwrap());
+    assert!((400..4000).contains(&number(16)) && (200..4000).contains(&number(20)), "{} {}", number(16), number(20));
 }
 
 /// Whatever answers rows does so in every format that people and programs read.

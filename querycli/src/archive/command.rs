@@ -4,7 +4,7 @@ use super::{
     Archive, Place, Prune, Pruned, Push, Pushed, Restore, Restored, Selection, Verified, Verify, prune, push, restore,
     verify,
 };
-use crate::db::Db;
+use crate::db::{Db, Instrument};
 use crate::error::{Error, Result};
 use clap::{Args, Subcommand};
 use market::TradeDate;
@@ -33,23 +33,24 @@ struct Where {
     /// The archive's folder
     #[arg(long, env = "BELLWETHER_ARCHIVE", hide_env_values = true, value_name = "DIR")]
     archive: String,
-    /// A database with the extension
+}
+
+#[derive(Args, Clone, Debug)]
+struct Database {
+    /// The database: postgresql://user@host/database, or service=NAME
     #[arg(long, env = "BELLWETHER_DB", hide_env_values = true, value_name = "URL")]
     db: Option<String>,
-    /// A read-only replica of it, to read from
-    #[arg(long, env = "BELLWETHER_READ_DB", hide_env_values = true, value_name = "URL")]
-    read_db: Option<String>,
 }
 
 #[derive(Args, Clone, Debug)]
 struct Which {
-    /// This instrument alone; may be given several times
+    /// This instrument alone, by its own symbol; may be given several times [default: all]
     #[arg(long, value_name = "SYMBOL")]
     symbol: Vec<String>,
     /// From this trade date on
     #[arg(long, value_name = "DATE", value_parser = day)]
     first: Option<TradeDate>,
-    /// To this trade date
+    /// To this trade date, which is included
     #[arg(long, value_name = "DATE", value_parser = day)]
     last: Option<TradeDate>,
 }
@@ -61,16 +62,36 @@ fn day(text: &str) -> std::result::Result<TradeDate, String> {
 #[derive(Subcommand, Clone, Debug)]
 enum Action {
     /// Write sealed sessions into the archive, read them back, and tell the database
+    #[command(after_help = "\
+Examples:
+  querycli archive push --archive /srv/archive --db postgresql://localhost/market
+  querycli archive push --archive /srv/archive --db service=market --symbol SPY --first 2025-11-03
+
+Sessions that are there already are left alone, so it may be interrupted and run again.")]
     Push {
         #[command(flatten)]
         place: Where,
         #[command(flatten)]
+        database: Database,
+        /// A read-only replica of the database, to read the trades from
+        #[arg(long, env = "BELLWETHER_READ_DB", hide_env_values = true, value_name = "URL")]
+        read_db: Option<String>,
+        #[command(flatten)]
         which: Which,
     },
     /// Check that every byte is as it was written and, with --db, that the database believes the same
+    #[command(after_help = "\
+Examples:
+  querycli archive verify --archive /srv/archive
+  querycli archive verify --archive /srv/archive --db service=market --last 2025-11-28
+  querycli archive verify --archive /srv/archive --quick
+
+The exit code is 1 if anything is broken.")]
     Verify {
         #[command(flatten)]
         place: Where,
+        #[command(flatten)]
+        database: Database,
         #[command(flatten)]
         which: Which,
         /// Compare hashes alone, without decoding
@@ -78,9 +99,17 @@ enum Action {
         quick: bool,
     },
     /// Remove what interrupted pushes left and, with --before, old sessions that the database still has
+    #[command(after_help = "\
+Examples:
+  querycli archive prune --archive /srv/archive                        what interrupted pushes left
+  querycli archive prune --archive /srv/archive --db service=market --before 2015-01-01 --dry-run
+
+A session whose trades are nowhere else, or of which no --db tells, is kept.")]
     Prune {
         #[command(flatten)]
         place: Where,
+        #[command(flatten)]
+        database: Database,
         /// Of this instrument alone; may be given several times
         #[arg(long, value_name = "SYMBOL")]
         symbol: Vec<String>,
@@ -95,13 +124,25 @@ enum Action {
         dry_run: bool,
     },
     /// Put archived sessions back into a database, each whole and as it was
+    #[command(after_help = "\
+Examples:
+  querycli archive restore --archive /srv/archive --db postgresql://localhost/market
+  querycli archive restore --archive /srv/archive --db service=market --symbol SPY --first 2025-11-03 --last 2025-11-28
+
+An instrument that the database does not have is added. Sessions that are there already are left alone.")]
     Restore {
         #[command(flatten)]
         place: Where,
         #[command(flatten)]
+        database: Database,
+        #[command(flatten)]
         which: Which,
     },
-    /// List archived sessions
+    /// List archived sessions: trades, bytes, digest and state of each
+    #[command(after_help = "\
+Examples:
+  querycli archive list --archive /srv/archive
+  querycli archive list --archive /srv/archive --symbol ESZ25 --first 2025-11-24 --last 2025-11-28")]
     List {
         #[command(flatten)]
         place: Where,
@@ -110,12 +151,32 @@ enum Action {
     },
 }
 
-fn selection(which: &Which) -> Selection {
-    Selection { symbols: which.symbol.clone(), first: which.first, last: which.last }
+fn selection(which: &Which) -> Result<Selection> {
+    if let (Some(first), Some(last)) = (which.first, which.last)
+        && first > last
+    {
+        return Err(Error::question(
+            format!("--first {first} is after --last {last}"),
+            "name the earlier date first; both are included",
+        ));
+    }
+    Ok(Selection { symbols: which.symbol.clone(), first: which.first, last: which.last })
 }
 
-async fn database(place: &Where) -> Result<Option<Arc<Db>>> {
-    let Some(url) = &place.db else { return Ok(None) };
+/// Refuses symbols of which the archive has nothing: a misspelt one would look as if all were done.
+fn there(archive: &Archive, symbols: &[String]) -> Result<()> {
+    let known = archive.symbols()?;
+    let Some(symbol) = symbols.iter().find(|symbol| !known.contains(symbol)) else { return Ok(()) };
+    let hint = match market::nearest::nearest(symbol, known.iter().map(String::as_str)) {
+        Some(near) => format!("did you mean \"{near}\"?"),
+        None => "`querycli archive list` tells what there is".to_owned(),
+    };
+    Err(Error::question(format!("the archive has no session of \"{symbol}\""), hint))
+}
+
+async fn connected(database: &Database) -> Result<Option<Arc<Db>>> {
+    // an empty one is none, so that BELLWETHER_DB can be switched off
+    let Some(url) = database.db.as_ref().filter(|url| !url.is_empty()) else { return Ok(None) };
     let db = Db::connect(url).await?;
     db.begin().await?;
     Ok(Some(Arc::new(db)))
@@ -134,32 +195,56 @@ fn needed(db: Option<Arc<Db>>, command: &str) -> Result<Arc<Db>> {
 pub async fn run(arguments: &Arguments, out: &mut impl Write) -> Result<bool> {
     let mut lines = Lines { out, broken: None };
     let good = match &arguments.action {
-        Action::Push { place, which } => {
-            let db = needed(database(place).await?, "push")?;
-            let what = Push { selection: selection(which) };
+        Action::Push { place, database, read_db, which } => {
+            let what = Push { selection: selection(which)? };
+            let place = Place::parse(&place.archive)?;
+            let db = needed(connected(database).await?, "push")?;
             let writer = db.writer().await?;
-            let reads = match &place.read_db {
+            let reads = match read_db.as_ref().filter(|url| !url.is_empty()) {
                 Some(url) => Arc::new(Db::connect(url).await?),
                 None => db,
             };
-            pushes(&reads, &writer, &Place::parse(&place.archive)?, &what, &mut lines).await?
+            for symbol in &which.symbol {
+                let found =
+                    Instrument::find(&reads, symbol, TradeDate::new(chrono::Utc::now().date_naive())).await?.symbol;
+                if found != *symbol {
+                    return Err(Error::question(
+                        format!("\"{symbol}\" is another name of {found}"),
+                        "name instruments by their own symbols, so that it is the same ones every day",
+                    ));
+                }
+            }
+            pushes(&reads, &writer, &place, &what, &mut lines).await?
         }
-        Action::Verify { place, which, quick } => {
-            let db = database(place).await?;
-            let what = Verify { selection: selection(which), quick: *quick };
-            verifies(db.as_deref(), &Archive::open(&place.archive)?, &what, &mut lines).await?
+        Action::Verify { place, database, which, quick } => {
+            let what = Verify { selection: selection(which)?, quick: *quick };
+            let db = connected(database).await?;
+            let archive = Archive::open(&place.archive)?;
+            // a database may know of sessions that are gone from the archive
+            if db.is_none() {
+                there(&archive, &which.symbol)?;
+            }
+            verifies(db.as_deref(), &archive, &what, &mut lines).await?
         }
-        Action::Prune { place, symbol, before, only_copies, dry_run } => {
-            let db = database(place).await?;
+        Action::Prune { place, database, symbol, before, only_copies, dry_run } => {
+            let db = connected(database).await?;
             let what = Prune { before: *before, symbols: symbol.clone(), only_copies: *only_copies, dry_run: *dry_run };
-            prunes(db.as_deref(), &Archive::open(&place.archive)?, &what, &mut lines).await?
+            let archive = Archive::open(&place.archive)?;
+            there(&archive, symbol)?;
+            prunes(db.as_deref(), &archive, &what, &mut lines).await?
         }
-        Action::Restore { place, which } => {
-            let db = needed(database(place).await?, "restore")?;
-            let what = Restore { selection: selection(which) };
-            restores(&db, &Archive::open(&place.archive)?, &what, &mut lines).await?
+        Action::Restore { place, database, which } => {
+            let what = Restore { selection: selection(which)? };
+            let db = needed(connected(database).await?, "restore")?;
+            let archive = Archive::open(&place.archive)?;
+            there(&archive, &which.symbol)?;
+            restores(&db, &archive, &what, &mut lines).await?
         }
-        Action::List { place, which } => list(&Archive::open(&place.archive)?, &selection(which), &mut lines)?,
+        Action::List { place, which } => {
+            let archive = Archive::open(&place.archive)?;
+            there(&archive, &which.symbol)?;
+            list(&archive, &selection(which)?, &mut lines)?
+        }
     };
     match lines.broken {
         Some(error) if error.kind() != std::io::ErrorKind::BrokenPipe => {
@@ -325,7 +410,9 @@ async fn restores<W: Write>(db: &Db, archive: &Archive, what: &Restore, lines: &
 
 fn list<W: Write>(archive: &Archive, selection: &Selection, lines: &mut Lines<'_, W>) -> Result<bool> {
     let (mut sessions, mut trades, mut bytes, mut broken) = (0, 0, 0, 0);
-    for (symbol, day) in archive.sessions(selection)? {
+    let found = archive.sessions(selection)?;
+    let width = found.iter().map(|(symbol, _)| symbol.chars().count()).max().unwrap_or(0);
+    for (symbol, day) in found {
         match archive.manifest(&symbol, day) {
             Ok(Some(manifest)) => {
                 let size: u64 = manifest.contents().map(|content| content.bytes).sum();
@@ -334,7 +421,7 @@ fn list<W: Write>(archive: &Archive, selection: &Selection, lines: &mut Lines<'_
                     state => state.to_owned(),
                 };
                 lines.say(&format!(
-                    "{symbol}  {day}  {:>9} trades  {size:>10} bytes  {}  {state}",
+                    "{symbol:width$}  {day}  {:>9} trades  {size:>10} bytes  {}  {state}",
                     manifest.n, manifest.digest
                 ));
                 (sessions, trades, bytes) = (sessions + 1, trades + manifest.n as usize, bytes + size);
@@ -342,7 +429,7 @@ fn list<W: Write>(archive: &Archive, selection: &Selection, lines: &mut Lines<'_
             Ok(None) => {}
             Err(error) => {
                 broken += 1;
-                lines.say(&format!("{symbol}  {day}  broken: {}", error.message));
+                lines.say(&format!("{symbol:width$}  {day}  broken: {}", error.message));
             }
         }
     }

@@ -1,6 +1,8 @@
 //! `archive verify`: whether every byte is as it was written, and every session what its manifest and its database say.
 
-use super::manifest::{CALENDARS, MINUTES, Manifest, SESSIONS, TRADES, changed, manifest_file, symbol_of_folder};
+use super::manifest::{
+    CALENDARS, MINUTES, Manifest, SESSIONS, TRADES, changed, manifest_file, minutes_file, symbol_of_folder, trades_file,
+};
 use super::place::{LOCK, TEMPORARY};
 use super::{Archive, Selection, file};
 use crate::db::Db;
@@ -33,24 +35,34 @@ pub enum Verified {
 /// # Errors
 /// A folder that cannot be read. What is wrong with a session is told to `each`.
 pub fn verify(archive: &Archive, verify: &Verify, mut each: impl FnMut(&Verified)) -> Result<()> {
-    let mut named = BTreeSet::new();
+    let (mut named, mut doubtful) = (BTreeSet::new(), Vec::new());
     for (symbol, day) in archive.sessions(&Selection::default())? {
         let taken = verify.selection.takes(&symbol, day);
         let name = manifest_file(&symbol, day);
-        match session(archive, &symbol, day, taken && !verify.quick, taken) {
-            Ok(manifest) => {
-                named.extend(manifest.contents().map(|content| content.file.clone()));
-                if taken {
-                    each(&Verified::Good(Box::new(manifest)));
-                }
-            }
-            Err(error) if taken => each(&Verified::Bad(format!("{symbol} {day}"), error)),
-            Err(_) => {}
+        let found =
+            archive.manifest(&symbol, day).and_then(|found| found.ok_or_else(|| changed(&name, "it is not there")));
+        match &found {
+            Ok(manifest) => named.extend(manifest.contents().map(|content| content.file.clone())),
+            // what it names cannot be read, and may be the only copy
+            Err(_) => doubtful.extend(files_of(&symbol, day)),
         }
         named.insert(name);
+        if !taken {
+            continue;
+        }
+        let checked = found.and_then(|manifest| {
+            check(archive, &manifest, !verify.quick)?;
+            Ok(manifest)
+        });
+        match checked {
+            Ok(manifest) => each(&Verified::Good(Box::new(manifest))),
+            Err(error) => each(&Verified::Bad(format!("{symbol} {day}"), error)),
+        }
     }
     for file in archive.place.files("")? {
-        if named.contains(&file) || file == LOCK {
+        let of_a_session = named.contains(&file)
+            || (!file.ends_with(TEMPORARY) && doubtful.iter().any(|start| file.starts_with(start.as_str())));
+        if of_a_session || file == LOCK {
             continue;
         }
         match stray(&file) {
@@ -62,12 +74,14 @@ pub fn verify(archive: &Archive, verify: &Verify, mut each: impl FnMut(&Verified
     Ok(())
 }
 
-fn session(archive: &Archive, symbol: &str, day: TradeDate, decode: bool, read: bool) -> Result<Manifest> {
-    let name = manifest_file(symbol, day);
-    let manifest = archive.manifest(symbol, day)?.ok_or_else(|| changed(&name, "it is not there"))?;
-    if !read {
-        return Ok(manifest);
-    }
+/// How the names of a session's files begin; any calendar may be of it.
+fn files_of(symbol: &str, day: TradeDate) -> [String; 3] {
+    let (trades, minutes) = (trades_file(symbol, day, 0), minutes_file(symbol, day, 0));
+    let up_to = |name: &str, end: char| name.rfind(end).map_or(String::new(), |at| name[..=at].to_owned());
+    [up_to(&trades, '/'), up_to(&minutes, '-'), format!("{CALENDARS}/")]
+}
+
+fn check(archive: &Archive, manifest: &Manifest, decode: bool) -> Result<()> {
     for content in manifest.contents() {
         content.read(&archive.place)?;
     }
@@ -76,12 +90,12 @@ fn session(archive: &Archive, symbol: &str, day: TradeDate, decode: bool, read: 
         if market::digest(&trades) != manifest.digest()? || trades.len() as u64 != manifest.n {
             return Err(changed(&manifest.trades.file, "its trades have another digest than the manifest says"));
         }
-        if let Some(bytes) = archive.minutes(&manifest)? {
+        if let Some(bytes) = archive.minutes(manifest)? {
             let mut minutes: Vec<MinuteBar> = Vec::new();
             decode_minutes(&bytes, &mut minutes)?;
         }
     }
-    Ok(manifest)
+    Ok(())
 }
 
 /// What a file that belongs to no session is; `None` if it is only left over.
@@ -141,7 +155,7 @@ pub async fn against(db: &Db, archive: &Archive, selection: &Selection, mut each
 
 #[cfg(test)]
 mod tests {
-    use super::super::manifest::{Content, FORMAT, Origin, SegmentRow, Terms, minutes_file, trades_file};
+    use super::super::manifest::{Content, FORMAT, Origin, SegmentRow, Terms};
     use super::super::{Place, push};
     use super::*;
     use market::block::Core;
@@ -199,8 +213,8 @@ mod tests {
     fn broken(archive: &Archive, quick: bool) -> Result<usize> {
         let mut bad = 0;
         verify(archive, &Verify { quick, ..Verify::default() }, |found| match found {
-            // what a broken manifest would have named
-            Verified::Good(_) | Verified::Leftover(_) => {}
+            Verified::Good(_) => {}
+            // nor is what a broken manifest names left over: prune would remove it
             other => {
                 assert!(matches!(other, Verified::Bad(..)), "{other:?}");
                 bad += 1;

@@ -41,6 +41,12 @@ pub async fn run(arguments: &Arguments, options: &Options) -> Result<u8> {
     if bars.symbol.contains(',') {
         return Err(Error::question("a chart is of one instrument", "draw them one by one"));
     }
+    if options.format.is_some() {
+        return Err(Error::question(
+            "a chart is no rows, so --format means nothing to it",
+            "leave --format out; --output FILE.svg or FILE.png makes a picture, and `querycli bars` prints rows",
+        ));
+    }
     let kind = match &options.output {
         None => None,
         Some(file) => match file.extension().and_then(|extension| extension.to_str()) {

@@ -16,10 +16,10 @@ use clap::{Args, Subcommand};
 Examples:
   querycli export trades SPY 2025-11-24..2025-11-28 --output spy.parquet
   querycli export bars ES 1m --last 20 --segments RTH --output es.csv
-  querycli export query \"SELECT * FROM sessions('XNYS', '2025-01-01', '2025-12-31')\" --output sessions.ndjson
+  querycli export query \"SELECT * FROM calendars\" --output calendars.ndjson
 
-.parquet, .arrow, .csv, .tsv, .json, .ndjson, .md and .txt are understood; --format overrules. The file appears when it is
-complete, so that nobody reads half of one.")]
+.parquet, .arrow, .csv, .tsv, .json, .ndjson, .md and .txt are understood; --format overrules. The \
+file appears when it is complete, so that nobody reads half of one.")]
 pub struct Arguments {
     #[command(subcommand)]
     pub what: What,
@@ -39,6 +39,10 @@ pub enum What {
 /// `export trades`.
 #[derive(Args, Clone, Debug)]
 #[group(skip)]
+#[command(after_help = "\
+Examples:
+  querycli export trades SPY --output spy.parquet       the newest session that has trades
+  querycli export trades ESZ25 2025-11-24..2025-11-28 --output es.csv")]
 pub struct Trades {
     /// The instrument: SPY, ESZ25, ES (its front contract)
     pub symbol: String,
@@ -51,16 +55,26 @@ pub struct Trades {
 /// `export bars`.
 #[derive(Args, Clone, Debug)]
 #[group(skip)]
+#[command(after_help = "\
+Examples:
+  querycli export bars SPY 5m --output spy.parquet      the newest session that has trades
+  querycli export bars ES 1m --last 20 --segments RTH --output es.csv
+  querycli export bars SPY,QQQ 1d 2025-01-02..2025-11-28 --output days.arrow")]
 pub struct Bars {
     #[command(flatten)]
-    pub bars: bars::Arguments,
-    #[command(flatten)]
     pub options: Options,
+    // Last, but its help is that of export.
+    #[command(flatten)]
+    pub bars: bars::Arguments,
 }
 
 /// `export query`.
 #[derive(Args, Clone, Debug)]
 #[group(skip)]
+#[command(after_help = "\
+Examples:
+  querycli export query \"SELECT * FROM sessions('XNYS', '2025-01-01', '2025-12-31')\" --output hours.csv
+  querycli export query \"SELECT ts, price FROM trades WHERE symbol = 'SPY'\" --output spy.arrow")]
 pub struct Query {
     /// A statement that answers rows
     #[arg(value_name = "SQL")]
