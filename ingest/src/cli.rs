@@ -31,6 +31,13 @@ pub struct Cli {
     pub command: Command,
 }
 
+impl Cli {
+    /// Whether it follows a feed, one batch after the other, instead of working on files.
+    pub fn follows(&self) -> bool {
+        matches!(self.command, Command::Live(_))
+    }
+}
+
 /// The commands.
 #[derive(clap::Subcommand, Debug)]
 pub enum Command {

@@ -4,7 +4,8 @@
 //! socket task --bounded channel--> writer: batch -> one transaction (rows, checkpoints, gaps)
 //! ```
 //!
-//! The socket task connects again, with exponential backoff and jitter, whenever the connection ends, is silent, or
+//! The socket task has a thread of its own; the writer shares its thread with its connection, because a batch waits three times for
+//! the server and each hand-over between threads costs more than a round trip. The socket task connects again, with exponential backoff and jitter, whenever the connection ends, is silent, or
 //! breaks. The writer alone decides what is new, by the checkpoint: so neither a reconnect that repeats trades, nor a crash between
 //! two batches, nor a commit whose answer was lost makes a trade twice or loses one that was delivered. What the venue did
 //! not deliver is recorded in `market.feed_gaps`.
@@ -118,7 +119,13 @@ pub async fn run(options: Options, stop: watch::Receiver<bool>) -> Result<Totals
     let sink = PostgresSink::new(options.db.clone(), feed, "BINANCE", &url).await?;
     tracing::info!("following {} of {feed} into {}", options.symbols.join(", "), options.db);
     let (arrivals, received) = mpsc::channel(8 * options.batch.max(64));
-    let socket = tokio::spawn(socket::follow(
+    let venue = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(1)
+        .thread_name("venue")
+        .enable_all()
+        .build()
+        .map_err(|e| Error::Usage(format!("the thread of the venue cannot start: {e}")))?;
+    venue.spawn(socket::follow(
         socket::Follow {
             url,
             symbols: options.symbols.iter().map(|s| s.to_ascii_uppercase()).collect(),
@@ -129,7 +136,7 @@ pub async fn run(options: Options, stop: watch::Receiver<bool>) -> Result<Totals
         stop.clone(),
     ));
     let totals = write(sink, &instruments, received, &options, stop).await;
-    socket.abort();
+    venue.shutdown_background();
     totals
 }
 
