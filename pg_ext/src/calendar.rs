@@ -50,6 +50,7 @@ const SITES_KEPT: usize = 8;
 
 v1!(
     calendars => pg_finfo_calendars,
+    shipped_calendars => pg_finfo_shipped_calendars,
     sessions => pg_finfo_sessions,
     session_of => pg_finfo_session_of,
     trade_date => pg_finfo_trade_date,
@@ -91,6 +92,21 @@ pub unsafe extern "C-unwind" fn calendars(fc: FunctionCallInfo) -> Datum {
             Some(Datum::from(c.version() as i32)),
             string(c.source()),
         ]);
+    }
+    null(fc)
+}
+
+/// `shipped_calendars() -> setof (id, version)`
+///
+/// # Safety
+/// Called by PostgreSQL.
+#[unsafe(no_mangle)]
+#[pg_guard]
+pub unsafe extern "C-unwind" fn shipped_calendars(fc: FunctionCallInfo) -> Datum {
+    let mut rows = Rows::begin(fc, 2);
+    for id in Calendar::builtin_ids() {
+        let shipped = Calendar::builtin(id).or_raise();
+        rows.put([Some(varlena(id.as_bytes())), Some(Datum::from(shipped.version() as i32))]);
     }
     null(fc)
 }

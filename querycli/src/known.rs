@@ -108,7 +108,7 @@ impl Calendars {
         Ok(())
     }
 
-    /// The calendar of a name: an id, an alias, or an old version such as `XNYS@1`.
+    /// The calendar of a name: an id, an alias, an old version such as `XNYS@1`, or what this program ships, `XNYS@shipped`.
     ///
     /// # Errors
     /// `Unknown` with the nearest name.
@@ -132,6 +132,9 @@ impl Calendars {
                 format!("{id}@draft can be asked in the database only"),
                 "ask market.calendar_diff() there, or publish it first",
             ));
+        }
+        if version == "shipped" {
+            return Ok(shipped?);
         }
         let number = version.parse::<i32>().ok();
         if let Some(((id, version), digest)) = versions.clone().find(|((_, version), _)| Some(*version) == number) {

@@ -2,7 +2,7 @@
 
 CREATE FUNCTION market.calendar_toml(calendar text) RETURNS text
 LANGUAGE c STABLE STRICT PARALLEL SAFE COST 1000 AS 'MODULE_PATHNAME', 'calendar_toml';
-COMMENT ON FUNCTION market.calendar_toml(text) IS 'The file of a calendar, to be changed and given to market.calendar_define(): XNYS, an old version XNYS@1, or XNYS@draft. Without the rows of market.calendar_exceptions, which are added when it is published.';
+COMMENT ON FUNCTION market.calendar_toml(text) IS 'The file of a calendar, to be changed and given to market.calendar_define(): XNYS, an old version XNYS@1, XNYS@draft, or XNYS@shipped: as the library has it. Without the rows of market.calendar_exceptions, which are added when it is published.';
 
 CREATE FUNCTION market.calendar_define(toml text, note text DEFAULT NULL, OUT calendar text, OUT version int4)
 LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'calendar_define';
@@ -15,7 +15,7 @@ COMMENT ON FUNCTION market.calendar_except(text, date, text, text) IS 'Corrects 
 CREATE FUNCTION market.calendar_diff(a text, b text)
 RETURNS TABLE (trade_date date, change text, old_spans text, new_spans text)
 LANGUAGE c STABLE STRICT PARALLEL SAFE ROWS 100 COST 10000 AS 'MODULE_PATHNAME', 'calendar_diff';
-COMMENT ON FUNCTION market.calendar_diff(text, text) IS 'Sessions that differ between two calendars or versions (XNYS, XNYS@1, XNYS@draft): appeared, vanished, moved (other hours) or rewindowed (only trades outside the hours change their trade date). Spans are on each calendar''s wall clock.';
+COMMENT ON FUNCTION market.calendar_diff(text, text) IS 'Sessions that differ between two calendars or versions (XNYS, XNYS@1, XNYS@draft, XNYS@shipped): appeared, vanished, moved (other hours) or rewindowed (only trades outside the hours change their trade date). Spans are on each calendar''s wall clock.';
 
 CREATE FUNCTION market.calendar_preview(calendar text)
 RETURNS TABLE (symbol text, trade_date date, change text, trades int8, leaving int8, arriving int8)

@@ -3,6 +3,7 @@
 use crate::cluster::{self, Database};
 use anyhow::{Context, Result, ensure};
 use market::{Calendar, NONE_I64, Session, Trade, Trades, block, flags};
+use std::process::{Command, Stdio};
 use tokio_postgres::Client;
 
 /// A seeded generator (splitmix64): the same trades on every machine.
@@ -277,4 +278,22 @@ pub fn state<T>(result: Result<T, tokio_postgres::Error>) -> Result<String> {
     let error = result.err().context("this must fail")?;
     let db = error.as_db_error().with_context(|| format!("not an answer of the server: {error}"))?;
     Ok(db.code().code().to_owned())
+}
+
+/// A database made of another's dump.
+///
+/// # Errors
+/// What pg_dump or pg_restore say.
+pub async fn copied(database: &Database, name: &str) -> Result<Database> {
+    let restored = cluster::empty_database(name).await?;
+    let mut dump = Command::new(cluster::cluster()?.client_program("pg_dump")?);
+    let mut dump = dump.args(["-Fc", "-d", &database.url]).stdout(Stdio::piped()).spawn()?;
+    let archive = dump.stdout.take().map_or_else(Stdio::null, Stdio::from);
+    let out = Command::new(cluster::cluster()?.client_program("pg_restore")?)
+        .args(["-1", "-e", "-d", &restored.url])
+        .stdin(archive)
+        .output()?;
+    ensure!(dump.wait()?.success(), "pg_dump failed");
+    ensure!(out.status.success(), "{}", String::from_utf8_lossy(&out.stderr));
+    Ok(restored)
 }

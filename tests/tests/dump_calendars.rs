@@ -1,24 +1,8 @@
 //! A dump holds what users did to calendars: versions, drafts, exceptions, halts.
 
-use anyhow::{Result, ensure};
-use std::process::{Command, Stdio};
-use tests::cluster::{self, Database, cluster};
-use tests::store::texts;
-
-/// A database made of another's dump.
-async fn copied(database: &Database, name: &str) -> Result<Database> {
-    let restored = cluster::empty_database(name).await?;
-    let mut dump = Command::new(cluster()?.client_program("pg_dump")?);
-    let mut dump = dump.args(["-Fc", "-d", &database.url]).stdout(Stdio::piped()).spawn()?;
-    let archive = dump.stdout.take().map_or_else(Stdio::null, Stdio::from);
-    let out = Command::new(cluster()?.client_program("pg_restore")?)
-        .args(["-1", "-e", "-d", &restored.url])
-        .stdin(archive)
-        .output()?;
-    ensure!(dump.wait()?.success(), "pg_dump failed");
-    ensure!(out.status.success(), "{}", String::from_utf8_lossy(&out.stderr));
-    Ok(restored)
-}
+use anyhow::Result;
+use tests::cluster;
+use tests::store::{copied, texts};
 
 /// A user's calendar, a corrected shipped one, a draft and halts come back, and the next version counts on from there.
 #[tokio::test]

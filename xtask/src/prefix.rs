@@ -132,15 +132,33 @@ pub fn upgrade_scripts(sql: &Path) -> Result<Vec<(String, String)>> {
         let released = sql.join("released").join(format!("bellwether--{old}.sql"));
         let released =
             fs::read_to_string(&released).with_context(|| format!("{name}: cannot read {}", released.display()))?;
-        scripts.push((name, crate::upgrade::script(&released, &today, &fs::read_to_string(&file)?)));
+        let mut script = crate::upgrade::script(&released, &today, &fs::read_to_string(&file)?);
+        script += &crate::upgrade::calendars(old, &kept_calendars(sql, old)?).with_context(|| name.clone())?;
+        scripts.push((name, script));
     }
     Ok(scripts)
 }
 
+/// Calendars as a version shipped them, where today's have other sessions: the files of `sql/released/VERSION/calendars`.
+///
+/// # Errors
+/// If a file cannot be read.
+pub fn kept_calendars(sql: &Path, version: &str) -> Result<Vec<String>> {
+    let files = files(&sql.join("released").join(version).join("calendars"), "toml").unwrap_or_default();
+    files
+        .iter()
+        .map(|file| fs::read_to_string(file).with_context(|| format!("cannot read {}", file.display())))
+        .collect()
+}
+
 fn sql_files(dir: &Path) -> Result<Vec<PathBuf>> {
+    files(dir, "sql")
+}
+
+fn files(dir: &Path, extension: &str) -> Result<Vec<PathBuf>> {
     let entries = fs::read_dir(dir).with_context(|| format!("cannot read {}", dir.display()))?;
     let mut files: Vec<PathBuf> = entries.filter_map(|entry| Some(entry.ok()?.path())).collect();
-    files.retain(|path| path.extension() == Some(OsStr::new("sql")));
+    files.retain(|path| path.extension() == Some(OsStr::new(extension)));
     files.sort();
     Ok(files)
 }

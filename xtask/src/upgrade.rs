@@ -4,6 +4,7 @@
 //!
 //! The catalog after an upgrade is compared with a fresh one by `tests/tests/upgrade.rs`: what is forgotten is found there.
 
+use anyhow::{Context, Result};
 use std::collections::BTreeSet;
 
 /// The script that takes a database from a released install script to today's, after what was written by hand.
@@ -36,6 +37,57 @@ pub fn script(released: &str, today: &str, by_hand: &str) -> String {
         }
     }
     script
+}
+
+/// What keeps the calendars in force that a version shipped and today's library ships otherwise, text by text: each is filed as a
+/// published version if instruments trade on it and no version of the user's stands, and a warning says what to call: PostgreSQL keeps the notices of
+/// upgrade scripts to itself.
+pub fn calendars(released: &str, kept: &[String]) -> Result<String> {
+    let mut script = String::new();
+    for text in kept {
+        let file: toml::Table = text.parse()?;
+        let id = file.get("id").and_then(|id| id.as_str()).context("a calendar without id")?;
+        let version =
+            file.get("version").and_then(|version| version.as_integer()).context("a calendar without version")?;
+        let aliases = file.get("aliases").and_then(|names| names.as_array()).into_iter().flatten();
+        let aliases: Vec<String> = aliases.filter_map(|name| name.as_str().map(literal)).collect();
+        let [name, toml, note] = [id, text, &format!("as {released} shipped it")].map(literal);
+        let notice = literal(&format!(
+            "calendar {id}: what {released} shipped stays in force, the library now ships other sessions"
+        ));
+        let hint = literal(&format!(
+            "see SELECT * FROM market.calendar_diff('{id}', '{id}@shipped'); then SELECT market.calendar_adopt('{id}'), market.calendar_preview('{id}') and market.calendar_publish('{id}')"
+        ));
+        script += &format!(
+            "
+-- Written by `cargo xtask`: {id} as {released} shipped it stays in force where it is used.
+DO $kept$
+DECLARE
+  aliases text[] := ARRAY[{}]::text[];
+BEGIN
+  IF NOT EXISTS (SELECT FROM market.instruments AS i WHERE i.calendar = {name} OR i.calendar = ANY (aliases)) THEN
+    RETURN;
+  END IF;
+  IF NOT EXISTS (SELECT FROM market.calendar_versions AS v WHERE v.calendar = {name} AND v.state = 'published') THEN
+    INSERT INTO market.calendar_versions (calendar, version, state, aliases, note, published_at, published_by, toml)
+    VALUES ({name}, {version}, 'published', aliases, {note}, pg_catalog.now(), session_user, {toml});
+    INSERT INTO market.audit_log (action, detail)
+    VALUES ('calendar_keep', pg_catalog.jsonb_build_object('calendar', {name}, 'version', {version}, 'released', {}));
+  END IF;
+  RAISE WARNING USING MESSAGE = {notice}, HINT = {hint};
+END
+$kept$;
+",
+            aliases.join(", "),
+            literal(released),
+        );
+    }
+    Ok(script)
+}
+
+/// A string constant of SQL; a file is no place for backslashes that mean something.
+fn literal(text: &str) -> String {
+    format!("'{}'", text.replace('\'', "''"))
 }
 
 /// The statements of a script without the comments before them and the semicolons behind.

@@ -253,6 +253,10 @@ pub unsafe extern "C-unwind" fn calendar_except(fc: FunctionCallInfo) -> Datum {
 pub unsafe extern "C-unwind" fn calendar_toml(fc: FunctionCallInfo) -> Datum {
     let name = arg_text(fc, 0);
     let calendar = named(&name);
+    // a user's version may have the number of the shipped one
+    if name.ends_with("@shipped") {
+        return varlena(calendar.toml().as_bytes());
+    }
     let draft = name.ends_with("@draft");
     // without the exceptions, which stay in their table and are added again at the next publish
     let sql = c"SELECT version, toml, exceptions FROM market.calendar_versions

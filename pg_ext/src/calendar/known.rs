@@ -1,4 +1,5 @@
-//! Which calendar a name means: the user's newest published version, else the shipped one. `ID@3` and `ID@draft` name others.
+//! Which calendar a name means: the user's newest published version, else the shipped one. `ID@3`, `ID@draft` and
+//! `ID@shipped` name others.
 //!
 //! Published versions never change, so they are parsed once. Which of them is in force depends on who asks: plain questions
 //! ask under the catalog snapshot and keep the answer until the table changes; readers of stored trades ask under their
@@ -168,6 +169,7 @@ fn resolve(mode: Mode, name: &str) -> Calendar {
                     "make one with market.calendar_define() or market.calendar_except()",
                 ),
             },
+            Some("shipped") => shipped.unwrap_or_else(|_| not_shipped(&id)),
             Some(number) => {
                 let wanted = number.parse::<i32>().ok();
                 if let Some(wanted) = wanted.filter(|wanted| published(c, mode, &id).contains(wanted)) {
@@ -192,6 +194,14 @@ fn resolve(mode: Mode, name: &str) -> Calendar {
             }
         }
     })
+}
+
+fn not_shipped(id: &str) -> ! {
+    raise_with(
+        PgSqlErrorCode::ERRCODE_UNDEFINED_OBJECT,
+        &format!("the library ships no calendar {id}"),
+        "market.calendars shows which are in force",
+    )
 }
 
 /// Raises 42704 with the nearest of all names.

@@ -10,7 +10,7 @@ use super::{Archive, Selection, file};
 use crate::db::{Blocks, Db, Narrow, Part};
 use crate::error::{Error, Result};
 use bytes::Bytes;
-use market::{Calendar, TradeDate, Trades, block};
+use market::{TradeDate, Trades, block};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use tokio_postgres::{Client, Row};
@@ -301,12 +301,10 @@ pub async fn segment_rows(client: &Client, instrument: i32, day: TradeDate) -> R
     Ok(rows.iter().map(row).collect())
 }
 
-/// The text of a calendar's version that a user published; `None` for one that comes with the program.
+/// The text of a calendar's version that the database holds, a user's or one kept by an upgrade; `None` for one that comes with the
+/// program. A user's may have the number of the shipped one.
 async fn calendar_text(db: &Db, calendar: &str, version: i32) -> Result<Option<String>> {
     let id = db.calendars.find(calendar)?.id().to_owned();
-    if Calendar::builtin(&id).is_ok_and(|shipped| shipped.version() as i32 == version) {
-        return Ok(None);
-    }
     let sql = "SELECT toml || exceptions FROM market.calendar_versions WHERE calendar = $1 AND version = $2 AND state = 'published'";
     let row = db.leader().await?.query_opt(sql, &[&id, &version]).await?;
     Ok(row.map(|row| row.get(0)))
