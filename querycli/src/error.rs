@@ -104,7 +104,10 @@ impl From<DataFusionError> for Error {
             DataFusionError::SchemaError(schema, _) => Error::question(schema_message(schema), schema_hint(schema)),
             DataFusionError::Plan(message) => Error::question(plan_message(message), plan_hint(message)),
             DataFusionError::NotImplemented(message) => {
-                Error::question(format!("not supported: {}", first_line(message)), "")
+                // how DataFusion is built is no business of who asks
+                let message = first_line(message);
+                let message = message.split(" Hint: ").next().unwrap_or_default();
+                Error::question(format!("not supported: {message}"), "")
             }
             DataFusionError::ResourcesExhausted(message) => Error::world(
                 format!("the memory does not suffice: {}", first_line(message)),
@@ -144,6 +147,9 @@ fn schema_hint(error: &SchemaError) -> String {
 
 fn plan_message(message: &str) -> String {
     let message = first_line(message);
+    if let Some((name, _)) = missing_function(&message) {
+        return format!("unknown function \"{name}\"");
+    }
     if let Some(name) = missing_table(&message) {
         return format!("unknown table \"{name}\"");
     }
@@ -158,7 +164,20 @@ fn missing_table(message: &str) -> Option<&str> {
     Some(name.strip_prefix("bellwether.market.").unwrap_or(name))
 }
 
+/// The name in `Invalid function 'nam'.\nDid you mean 'name'?`, and that which is meant if it is near.
+fn missing_function(message: &str) -> Option<(&str, Option<&str>)> {
+    let (name, rest) = message.strip_prefix("Invalid function '")?.split_once('\'')?;
+    let meant = rest.split('\'').nth(1).filter(|meant| market::nearest::nearest(name, [*meant]).is_some());
+    Some((name, meant))
+}
+
 fn plan_hint(message: &str) -> String {
+    if let Some((_, meant)) = missing_function(&first_line(message)) {
+        return match meant {
+            Some(meant) => format!("did you mean \"{meant}\"?"),
+            None => "\\df lists the functions, \\df *part* those whose name has a part".into(),
+        };
+    }
     if missing_table(&first_line(message)).is_some() {
         return "SHOW TABLES lists what there is; name a file on the command line or a database with --db".into();
     }

@@ -1,6 +1,6 @@
 //! Files and folders as tables (Parquet, CSV, JSON, Arrow; packed or not), and trades read out of them.
 
-use crate::error::{Error, Result, external};
+use crate::error::{Error, Fault, Result, external};
 use crate::remote;
 use crate::tables::Market;
 use arrow::array::{Array, AsArray, RecordBatch};
@@ -9,10 +9,13 @@ use arrow::datatypes::{
     DataType, Field, Float64Type, Int32Type, Int64Type, Schema, TimeUnit, TimestampNanosecondType, UInt32Type,
 };
 use datafusion::catalog::TableProvider;
+use datafusion::common::{DataFusionError, SchemaError};
+use datafusion::dataframe::DataFrame;
 use datafusion::execution::context::SessionContext;
 use datafusion::execution::options::ArrowReadOptions;
 use datafusion::prelude::{CsvReadOptions, JsonReadOptions, ParquetReadOptions, col, lit};
 use market::{NONE_I64, Trade, Trades, money};
+use std::io::{Read as _, Seek as _, SeekFrom};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -216,6 +219,17 @@ pub async fn open(context: &SessionContext, market: &Market, asked: &Path) -> Re
         below(&place, &mut members).map_err(unreadable)?;
         source.members = members.iter().map(|file| file.to_string_lossy().into_owned()).collect();
     }
+    match source.members.is_empty() {
+        true => plausible(&place, kind)?,
+        // an empty one among others has no rows to miss
+        false => {
+            for member in source.members.iter().map(Path::new) {
+                if std::fs::metadata(member).is_ok_and(|found| found.len() > 0) {
+                    plausible(member, kind)?;
+                }
+            }
+        }
+    }
     read(context, &source, &shown.to_string()).await
 }
 
@@ -224,8 +238,69 @@ pub async fn open(context: &SessionContext, market: &Market, asked: &Path) -> Re
 /// # Errors
 /// Files that are not what their names say.
 pub async fn read(context: &SessionContext, source: &Source, shown: &str) -> Result<Arc<dyn TableProvider>> {
-    let (path, extension, columns) = (source.path.as_str(), source.extension.as_str(), source.columns.clone());
-    let frame = match source.kind {
+    let unreadable = |error: DataFusionError| {
+        let merged = error.strip_backtrace().contains("Fail to merge schema");
+        let cause = Error::from(error);
+        let hint = match merged {
+            true => "files of one folder must agree on a column's type; name the files one by one, and CAST in SQL",
+            false => "is it complete, and what its name says?",
+        };
+        // what is ours says all
+        if cause.fault == Fault::Question && !cause.hint.is_empty() {
+            return cause;
+        }
+        Error::world(format!("{shown} cannot be read: {}", cause.message), hint)
+    };
+    let columns = source.columns.clone();
+    let frame = match frame(context, source, columns).await {
+        Err(error) if !source.columns.is_empty() && is_duplicate(&error) => {
+            // Files may repeat what the layout tells: then the column is the files'.
+            let own = frame(context, source, Vec::new()).await.map_err(unreadable)?;
+            let repeated = |(name, _): &(String, DataType)| own.schema().as_arrow().column_with_name(name).is_some();
+            let kept: Vec<_> = source.columns.iter().take_while(|column| !repeated(column)).cloned().collect();
+            // A path is read from its beginning, up to the first folder that is not wanted.
+            if let Some((name, _)) = source.columns[kept.len()..].iter().find(|column| !repeated(column)) {
+                let (first, _) = &source.columns[kept.len()];
+                return Err(Error::question(
+                    format!(
+                        "{shown}: the column \"{first}\" is in the files and in the names of folders, and below those are folders of \"{name}\", which is not in the files"
+                    ),
+                    "name the files one by one, write both columns into the files, or leave both out of them",
+                ));
+            }
+            frame_of(kept, own, context, source).await
+        }
+        other => other,
+    };
+    Ok(frame.map_err(unreadable)?.into_view())
+}
+
+async fn frame_of(
+    kept: Vec<(String, DataType)>,
+    own: DataFrame,
+    context: &SessionContext,
+    source: &Source,
+) -> datafusion::common::Result<DataFrame> {
+    if kept.is_empty() { Ok(own) } else { frame(context, source, kept).await }
+}
+
+fn is_duplicate(error: &DataFusionError) -> bool {
+    let DataFusionError::SchemaError(schema, _) = error.find_root() else { return false };
+    matches!(
+        **schema,
+        SchemaError::DuplicateQualifiedField { .. }
+            | SchemaError::DuplicateUnqualifiedField { .. }
+            | SchemaError::AmbiguousReference { .. }
+    )
+}
+
+async fn frame(
+    context: &SessionContext,
+    source: &Source,
+    columns: Vec<(String, DataType)>,
+) -> datafusion::common::Result<DataFrame> {
+    let (path, extension) = (source.path.as_str(), source.extension.as_str());
+    match source.kind {
         Kind::Parquet => {
             let options = ParquetReadOptions::default().file_extension(extension).table_partition_cols(columns);
             context.read_parquet(path, options).await
@@ -248,26 +323,76 @@ pub async fn read(context: &SessionContext, source: &Source, shown: &str) -> Res
             options.file_extension = extension;
             context.read_arrow(path, options).await
         }
-    };
-    let frame = frame.map_err(|error| {
-        let cause = Error::from(error);
-        Error::world(format!("{shown} cannot be read: {}", cause.message), "is it complete, and what its name says?")
-    })?;
-    Ok(frame.into_view())
+    }
+}
+
+/// Refuses a file that can be none of its kind; readers would say less, or believe the length that a broken end tells.
+fn plausible(file: &Path, kind: Kind) -> Result<()> {
+    let shown = file.display();
+    let broken = |why: &str| Err(Error::world(format!("{shown} {why}"), "is it complete, and what its name says?"));
+    let unreadable = |error: std::io::Error| Error::world(format!("{shown} cannot be read: {error}"), "");
+    let mut open = std::fs::File::open(file).map_err(unreadable)?;
+    let length = open.metadata().map_err(unreadable)?.len();
+    // JSON without rows is an empty file
+    if length == 0 && kind != Kind::Json {
+        return broken("is empty: nothing tells its columns");
+    }
+    if kind != Kind::Parquet {
+        return Ok(());
+    }
+    let mut end = [0; 8];
+    if length < 12 {
+        return broken("is no Parquet file: it is too short");
+    }
+    open.seek(SeekFrom::End(-8)).and_then(|_| open.read_exact(&mut end)).map_err(unreadable)?;
+    if &end[4..] != b"PAR1" {
+        return broken("is no Parquet file: its end is missing");
+    }
+    let described = u64::from(u32::from_le_bytes([end[0], end[1], end[2], end[3]]));
+    if described == 0 || described + 12 > length {
+        return broken("is no Parquet file: its end is broken");
+    }
+    Ok(())
 }
 
 /// The columns that fit every CSV file of a folder: 682 in one and 681.5 in another are floats, seconds and microseconds are
 /// microseconds, and what fits nothing else is text.
-async fn common(context: &SessionContext, source: &Source, delimiter: u8) -> Result<Schema> {
+///
+/// Values are read by their place in the line, so that the headers must be the same.
+async fn common(context: &SessionContext, source: &Source, delimiter: u8) -> datafusion::common::Result<Schema> {
     let mut fields: Vec<Field> = Vec::new();
+    let mut first: Option<&String> = None;
     for file in &source.members {
         let options = CsvReadOptions::default().file_extension(&source.extension).delimiter(delimiter);
         let frame = context.read_csv(file.as_str(), options).await?;
-        for field in frame.schema().as_arrow().fields() {
-            match fields.iter_mut().find(|known| known.name() == field.name()) {
-                Some(known) => *known = Field::new(known.name(), wider(known.data_type(), field.data_type()), true),
-                None => fields.push(field.as_ref().clone().with_nullable(true)),
+        let found = frame.schema().as_arrow().fields();
+        let Some(first) = first.filter(|_| !found.is_empty()) else {
+            if !found.is_empty() {
+                first = Some(file);
+                fields = found.iter().map(|field| field.as_ref().clone().with_nullable(true)).collect();
             }
+            continue;
+        };
+        if !found.iter().map(|field| field.name()).eq(fields.iter().map(Field::name)) {
+            let base = Path::new(&source.path);
+            let named = |file: &str| {
+                let file = Path::new(file);
+                file.strip_prefix(base).unwrap_or(file).display().to_string()
+            };
+            let of = |names: Vec<&String>| names.iter().map(|name| name.as_str()).collect::<Vec<_>>().join(", ");
+            return Err(external(Error::question(
+                format!(
+                    "{} has the columns {}, and {} has {}",
+                    named(first),
+                    of(fields.iter().map(Field::name).collect()),
+                    named(file),
+                    of(found.iter().map(|field| field.name()).collect()),
+                ),
+                "the CSV files of a folder are read as one table, so that their headers must be the same; name the files one by one",
+            )));
+        }
+        for (known, field) in fields.iter_mut().zip(found) {
+            *known = Field::new(known.name(), wider(known.data_type(), field.data_type()), true);
         }
     }
     Ok(Schema::new(fields))

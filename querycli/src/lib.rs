@@ -193,6 +193,16 @@ impl Session {
         if let Some(db) = &self.market.db {
             db.begin().await?;
         }
+        if rewrite::changes_tables(&statement) {
+            return self.answer(statement).await.map_err(|error| match error.hint.as_str() {
+                "" => Error { hint: "querycli reads and changes nothing but tables of its own session, made with CREATE TABLE; write with ingest, psql or COPY".into(), ..error },
+                _ => error,
+            });
+        }
+        self.answer(statement).await
+    }
+
+    async fn answer(&self, statement: Statement) -> Result<SendableRecordBatchStream> {
         let plan = self.context.state().statement_to_plan(statement).await?;
         let frame = self.context.execute_logical_plan(plan).await?;
         Ok(frame.execute_stream().await?)

@@ -82,6 +82,22 @@ pub fn rewrite(statement: &mut Statement) -> Result<()> {
     }
 }
 
+/// Whether a statement changes tables or what is in them.
+pub fn changes_tables(statement: &Statement) -> bool {
+    use datafusion::sql::sqlparser::ast::Statement as Sql;
+    let Statement::Statement(inner) = statement else { return false };
+    matches!(
+        **inner,
+        Sql::Insert(_)
+            | Sql::Update { .. }
+            | Sql::Delete(_)
+            | Sql::Merge { .. }
+            | Sql::Truncate { .. }
+            | Sql::AlterTable { .. }
+            | Sql::Drop { .. }
+    )
+}
+
 struct Calls;
 
 impl VisitorMut for Calls {

@@ -102,7 +102,8 @@ impl SchemaProvider for Market {
             return Ok(Some(Arc::clone(table)));
         }
         if name == "calendars" {
-            return sessions::calendars(&self.calendars).map(Some);
+            // as in the database a view: what is made anew for each question takes no changes
+            return Ok(Some(self.context.read_table(sessions::calendars(&self.calendars)?)?.into_view()));
         }
         match &self.db {
             Some(db) if name == "trades" => Ok(Some(Arc::new(db::TradesTable::new(Arc::clone(db))))),

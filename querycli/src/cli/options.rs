@@ -141,6 +141,7 @@ fn duration(text: &str) -> std::result::Result<Duration, String> {
     };
     match number.parse::<f64>().map(|number| Duration::try_from_secs_f64(number * seconds)) {
         Ok(Ok(time)) if !time.is_zero() => Ok(time),
+        Ok(Ok(_)) => Err("no statement ends in no time; leave it out for no limit".into()),
         _ => Err("times are like 500ms, 30s, 5min, 1h".into()),
     }
 }
@@ -155,6 +156,7 @@ fn bytes(text: &str) -> std::result::Result<usize, String> {
         "k" | "kb" | "kib" => 1,
         "m" | "mb" | "mib" => 2,
         "g" | "gb" | "gib" => 3,
+        "" => return Err("it needs a unit: 512MB, 2GB".into()),
         _ => return Err("sizes are like 512MB, 2GB".into()),
     };
     match number.parse::<f64>().map(|number| number * 1024f64.powi(power)) {

@@ -107,7 +107,12 @@ pub async fn run(arguments: &Arguments, outer: &Options) -> Result<u8> {
     let sql = match &arguments.what {
         What::Trades(trades) => trades_of(&session, &trades.when.of(&session, &trades.symbol).await?),
         What::Bars(bars) => format!("SELECT * FROM {}", bars.bars.call(&session).await?),
-        What::Query(query) => query.sql.clone(),
+        What::Query(query) => {
+            if Session::parse(&query.sql)?.len() != 1 {
+                return Err(Error::question("a file holds the answer of one statement", "export them one by one"));
+            }
+            query.sql.clone()
+        }
     };
     let outcome = print(&session, &sql, &options).await?;
     eprintln!("{} row{} in {}", outcome.rows, if outcome.rows == 1 { "" } else { "s" }, file.display());

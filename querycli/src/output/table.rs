@@ -20,6 +20,24 @@ pub struct Table<'w> {
     count: usize,
 }
 
+/// What a terminal would obey, written out as psql does; a line's end is one.
+fn tame(text: String) -> String {
+    if !text.chars().any(|c| c.is_control() && c != '\n') {
+        return text;
+    }
+    let mut tame = String::with_capacity(text.len() + 8);
+    for c in text.chars() {
+        match c {
+            '\n' => tame.push(c),
+            '\t' => tame.push_str("\\t"),
+            '\r' => tame.push_str("\\r"),
+            c if c.is_control() => tame.push_str(&format!("\\x{:02X}", u32::from(c))),
+            c => tame.push(c),
+        }
+    }
+    tame
+}
+
 fn length(text: &str) -> usize {
     text.chars().count()
 }
@@ -27,7 +45,14 @@ fn length(text: &str) -> usize {
 impl<'w> Table<'w> {
     pub fn new(schema: &SchemaRef, out: &'w mut (dyn Write + Send)) -> Table<'w> {
         let right = schema.fields().iter().map(|field| field.data_type().is_numeric()).collect();
-        Table { out, names: headings(schema), right, waiting: Vec::new(), widths: None, count: 0 }
+        Table {
+            out,
+            names: headings(schema).into_iter().map(tame).collect(),
+            right,
+            waiting: Vec::new(),
+            widths: None,
+            count: 0,
+        }
     }
 
     fn line(&mut self, cells: &[String]) -> Result<()> {
@@ -79,7 +104,8 @@ impl<'w> Table<'w> {
 impl Sink for Table<'_> {
     fn write(&mut self, batch: &RecordBatch) -> Result<()> {
         self.count += batch.num_rows();
-        self.waiting.extend(texts(batch));
+        let tamed = |row: Row| row.into_iter().map(|value| value.map(tame)).collect::<Row>();
+        self.waiting.extend(texts(batch).map(tamed));
         if self.widths.is_some() || self.waiting.len() >= MEASURED {
             self.flush()?;
         }

@@ -37,7 +37,7 @@ fn tsv(text: &str) -> String {
 }
 
 fn markdown(text: &str) -> String {
-    text.replace('\\', "\\\\").replace('|', "\\|").replace(['\n', '\r'], " ")
+    text.replace('\\', "\\\\").replace('|', "\\|").replace(|c: char| c.is_control(), " ")
 }
 
 impl<'w> Lines<'w> {
