@@ -220,7 +220,7 @@ proptest! {
             (rows.clone(), found),
             ({ rows.retain(|row| from <= row.0 && row.0 < till); rows }, part.finish()),
         ] {
-            let times = (found.bar.priced > 0).then(|| [
+            let times = (found.bar.priced > 0).then_some([
                 (found.bar.open, found.open_at), (found.bar.high, found.high_at),
                 (found.bar.low, found.low_at), (found.bar.close, found.close_at),
             ]);
@@ -292,7 +292,8 @@ proptest! {
             let silent = t.flags & (NO_LAST | NO_HIGH_LOW) == NO_LAST | NO_HIGH_LOW || unpriced;
             t.flags & NO_VOLUME == 0 || !silent
         };
-        let mut groups: Vec<(Vec<(i64, u8, usize, Segment, Trade)>, f64)> = Vec::new();
+        type Group = Vec<(i64, u8, usize, Segment, Trade)>;
+        let mut groups: Vec<(Group, f64)> = Vec::new();
         let mut open = false;
         for trade in trades.iter() {
             let segment = session.place(trade.ts, trade.flags).0;
