@@ -263,10 +263,10 @@ impl Db {
         let shipped = Calendar::builtin(id);
         let canonical = shipped.as_ref().map_or(id, |shipped| shipped.id());
         let sql = "SELECT version, toml || exceptions FROM market.calendar_versions \
-                   WHERE state = 'published' AND (calendar = $1 OR $1 = ANY (aliases)) \
-                   ORDER BY calendar = $1 DESC, version DESC LIMIT 1";
+                   WHERE state = 'published' AND (calendar = $1 OR $1 = ANY (aliases) OR calendar = $2) \
+                   ORDER BY calendar = $1 DESC, $1 = ANY (aliases) DESC, version DESC LIMIT 1";
         let doing = || format!("looking up the calendar {id}");
-        match self.client.query_opt(sql, &[&canonical]).await.map_err(|e| Error::database(doing(), &e))? {
+        match self.client.query_opt(sql, &[&id, &canonical]).await.map_err(|e| Error::database(doing(), &e))? {
             Some(row) => Ok(Calendar::versioned(&row.get::<_, String>(1), row.get::<_, i32>(0) as u32)?),
             None => Ok(shipped?),
         }

@@ -41,6 +41,14 @@ fn shipped(name: &str) -> market::Result<&'static Calendar> {
     Ok(parsed(|all| *all.entry(key).or_insert(found)))
 }
 
+/// The shipped calendar of an id, not of an alias.
+fn shipped_as(id: &str) -> market::Result<&'static Calendar> {
+    shipped(id).and_then(|found| match found.id() == id {
+        true => Ok(found),
+        false => Err(market::Error::Unknown { what: "calendar", name: id.to_owned(), nearest: None }),
+    })
+}
+
 /// The columns of a halt in `market.calendar_exceptions`: beginning and end in microseconds, the ends of time being NULL, and why.
 pub const HALT: &str = "CASE WHEN isfinite(from_ts) THEN (extract(epoch FROM from_ts) * 1000000)::int8 END,
     CASE WHEN isfinite(till_ts) THEN (extract(epoch FROM till_ts) * 1000000)::int8 END, coalesce(note, kind)";
@@ -114,13 +122,21 @@ impl Calendars {
     /// `Unknown` with the nearest name.
     pub fn find(&self, name: &str) -> Result<&'static Calendar> {
         let (name, version) = Calendar::name_and_version(name);
-        let shipped = shipped(name);
+        let by_name = shipped(name);
         let known = self.known();
-        let id = match &shipped {
-            Ok(shipped) => shipped.id(),
-            Err(_) => known.aliases.get(name).map_or(name, String::as_str),
+        let versions_of = |id: &str| known.versions.range((id.to_owned(), i32::MIN)..=(id.to_owned(), i32::MAX));
+        // a name that a user gave stays the user's, also when the program ships a calendar of that name later
+        let id = match (known.aliases.get(name), &by_name) {
+            _ if versions_of(name).next().is_some() => name,
+            (Some(id), _) => id,
+            (None, Ok(shipped)) => shipped.id(),
+            (None, Err(_)) => name,
         };
-        let versions = known.versions.range((id.to_owned(), i32::MIN)..=(id.to_owned(), i32::MAX));
+        let shipped = match by_name {
+            Ok(shipped) if shipped.id() != id => shipped_as(id),
+            other => other,
+        };
+        let versions = versions_of(id);
         let Some(version) = version else {
             return match versions.last() {
                 Some(((id, version), digest)) => stored(id, *version, digest),

@@ -360,3 +360,44 @@ async fn a_calendar_that_is_not_used_or_is_the_users_is_left_alone() -> Result<(
     );
     Ok(())
 }
+
+/// A user's calendar whose id and alias the library ships calendars under now: the names stay the user's.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_name_that_a_user_gave_stays_his_when_the_library_ships_it() -> Result<()> {
+    let database = cluster::database("adopt_names").await?;
+    let client = database.client().await?;
+    // BMF is an alias of the shipped XBMF, XSFE the id of a shipped calendar; both are closed on Sundays
+    let own = |id: &str, more: &str| {
+        format!(
+            "schema = 1\nid = \"{id}\"\naliases = [{more}]\ntz = \"UTC\"\nknown = [2025-01-01, 2026-12-31]\n[[hours]]\ndays = \"sun\"\nRTH = \"10:00-15:00\"\n"
+        )
+    };
+    for name in ["BMF", "XSFE"] {
+        ensure!(!Calendar::builtin(name)?.is_session(TradeDate::parse("2025-11-30")?)?);
+    }
+    // as the library that did not ship them let the user do
+    let publish = "INSERT INTO market.calendar_versions (calendar, version, state, toml, aliases, published_at)
+                   VALUES ($1, 1, 'published', $2, $3, now())";
+    client.execute(publish, &[&"BMF", &own("BMF", ""), &Vec::<String>::new()]).await?;
+    client.execute(publish, &[&"ACME", &own("ACME", "\"XSFE\""), &vec!["XSFE"]]).await?;
+    let asked =
+        "SELECT market.is_session(DATE '2025-11-30', 'BMF') AS a, market.is_session(DATE '2025-11-30', 'XSFE') AS b,
+                 market.is_session(DATE '2025-11-30', 'BMF@1') AS c, market.is_session(DATE '2025-11-30', 'XBMF') AS d";
+    assert_eq!(texts(&client, asked).await?, ["t|t|t|f"]);
+    let out = database.program("querycli", &["--format", "csv", "-c", asked])?.output()?;
+    assert_eq!(String::from_utf8_lossy(&out.stdout), "a,b,c,d\nt,t,t,f\n", "{out:?}");
+    assert_eq!(state(client.batch_execute("SELECT market.calendar_adopt('BMF')").await)?, "42704");
+    // and it can be changed
+    client.query_one("SELECT market.calendar_define($1)", &[&own("BMF", "").replace("15:00", "14:00")]).await?;
+    assert_eq!(texts(&client, "SELECT version FROM market.calendar_publish('BMF')").await?, ["2"]);
+    client.batch_execute("SELECT market.add_instrument('X', calendar => 'BMF', tick_size => 0.01)").await?;
+    client
+        .batch_execute(
+            "INSERT INTO market.trades (symbol, ts, seq, price, size) VALUES ('X', '2025-11-30 11:00+00', 1, 5, 1);
+             SELECT market.seal('X', '2025-11-30')",
+        )
+        .await?;
+    assert_eq!(texts(&client, "SELECT trade_date, segment FROM market.session_bars").await?, ["2025-11-30|RTH"]);
+    same("verify", &verify(&client, "X").await?, &[]);
+    Ok(())
+}

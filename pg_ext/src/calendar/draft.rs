@@ -132,11 +132,12 @@ pub fn compose(c: &Conn, mode: Mode, id: &str) -> Option<Draft> {
 
 /// The id of the calendar that a name means, draft or in force; raises 42704.
 pub fn id_of(c: &Conn, name: &str) -> String {
-    if let Ok(shipped) = Calendar::builtin(name) {
+    let known = known::alias(c, Mode::Fresh, name);
+    if let (None, Ok(shipped)) = (&known, Calendar::builtin(name)) {
         return shipped.id().to_owned();
     }
     let sql = c"SELECT version, toml, exceptions FROM market.calendar_versions WHERE calendar = $1 AND state = 'draft'";
-    match known::alias(c, Mode::Fresh, name) {
+    match known {
         Some(id) => id,
         None if base(c, Mode::Fresh, &DRAFT, sql, name).is_some() => name.to_owned(),
         None => named(name).id().to_owned(),
@@ -188,8 +189,8 @@ pub unsafe extern "C-unwind" fn calendar_define(fc: FunctionCallInfo) -> Datum {
 /// Raises 42710 if a name of the calendar is another one's.
 fn refuse_taken_names(c: &Conn, calendar: &Calendar) {
     for name in std::iter::once(calendar.id()).chain(calendar.aliases().iter().map(String::as_str)) {
-        let owner = Calendar::builtin(name).ok().map(|shipped| shipped.id().to_owned());
-        let owner = owner.or_else(|| known::alias(c, Mode::Fresh, name));
+        let owner = known::alias(c, Mode::Fresh, name);
+        let owner = owner.or_else(|| Calendar::builtin(name).ok().map(|shipped| shipped.id().to_owned()));
         if let Some(owner) = owner.filter(|owner| owner != calendar.id()) {
             raise_with(
                 PgSqlErrorCode::ERRCODE_DUPLICATE_OBJECT,

@@ -150,12 +150,21 @@ pub fn newest(name: &str) -> Calendar {
 
 fn resolve(mode: Mode, name: &str) -> Calendar {
     let (id, version) = Calendar::name_and_version(name);
-    let shipped = Calendar::builtin(id);
     spi::connect(|c| {
-        let id = match &shipped {
-            Ok(shipped) => shipped.id().to_owned(),
-            Err(_) => alias(c, mode, id).unwrap_or_else(|| id.to_owned()),
+        let shipped = Calendar::builtin(id);
+        // a name that a user gave stays the user's, also when the library ships a calendar of that name later
+        let id = match (alias(c, mode, id), &shipped) {
+            (Some(known), _) => known,
+            (None, Ok(shipped)) => shipped.id().to_owned(),
+            (None, Err(_)) => id.to_owned(),
         };
+        let shipped = shipped.and_then(|shipped| match shipped.id() == id {
+            true => Ok(shipped),
+            false => Calendar::builtin(&id).and_then(|other| match other.id() == id {
+                true => Ok(other),
+                false => Err(Error::Unknown { what: "calendar", name: id.clone(), nearest: None }),
+            }),
+        });
         match version {
             None => match in_force(c, mode, &id) {
                 Some(version) => stored(c, mode, &id, version),
