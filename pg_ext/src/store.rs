@@ -15,7 +15,6 @@ mod seal;
 mod session;
 
 pub use live::{any_live, live_instruments, read_as_of, read_corrections, read_live, read_live_of, read_reported};
-pub use parts::define_settings;
 pub use rekey::Rekeying;
 pub use ring::Span;
 pub use session::{decimal, mergeable};
@@ -25,6 +24,12 @@ use market::TradeDate;
 use pgrx::pg_sys;
 use pgrx::prelude::*;
 use std::ffi::CStr;
+
+/// Defines the settings of the store; called once, when the library is loaded.
+pub fn define_settings() {
+    parts::define_settings();
+    live::define_settings();
+}
 
 /// A class of our own, so that a session's lock never meets an advisory lock of the user's.
 const LOCK_CLASS: u16 = 0xBE;

@@ -7,6 +7,7 @@ use crate::fmgr::{float8, float8_of, int8};
 use crate::spi::{Arg, Conn, Mode, PlanCell};
 use crate::{plans, time};
 use market::{AsOf, Correction, Corrections, Key, LiveRows, NONE_I64, Nanos, Op, Reported, Trade, Trades, money};
+use pgrx::guc::{GucContext, GucFlags, GucRegistry, GucSetting};
 use pgrx::pg_sys::{self, Datum};
 use std::cell::Cell;
 use std::collections::{HashMap, HashSet};
@@ -60,7 +61,26 @@ thread_local! {
 const MOST_RESERVED: usize = 65_536;
 
 /// A ring of more pages is asked by a query, which knows by the BRIN index which of them to leave out.
-const MOST_PAGES: u64 = 16_384;
+static RING_PAGES: GucSetting<i32> = GucSetting::<i32>::new(16_384);
+
+/// Defines the setting of the ring; called once, when the library is loaded.
+pub fn define_settings() {
+    GucRegistry::define_int_guc(
+        c"bellwether.ring_pages",
+        c"Most pages of live rows that are read one by one; of more, those that an index names.",
+        c"For tests and measuring. All give the same rows.",
+        &RING_PAGES,
+        0,
+        i32::MAX,
+        GucContext::Userset,
+        GucFlags::default(),
+    );
+}
+
+/// Whether a ring of so many pages is read page by page.
+fn is_short(pages: u64) -> bool {
+    i64::try_from(pages).is_ok_and(|pages| pages <= i64::from(RING_PAGES.get()))
+}
 
 /// Growing step by step would copy what is there again and again.
 fn with_room(pages: u64) -> LiveRows {
@@ -89,7 +109,7 @@ pub fn read_rows(c: &Conn, mode: Mode, instrument: i32, from: Nanos, till: Nanos
     }
     let mut rows = with_room(pages);
     let span = Span::of(from, till);
-    if pages <= MOST_PAGES {
+    if is_short(pages) {
         ring.read(mode, span, |id| id == instrument, |row| push(&mut rows, row));
         return rows.within(from, till);
     }
@@ -122,7 +142,7 @@ pub fn read_live_of(c: &Conn, mode: Mode, ids: &[i32], from: Nanos, till: Nanos)
     let ring = Ring::open(c);
     let pages = ring.pages();
     let span = Span::of(from, till);
-    if pages <= MOST_PAGES {
+    if is_short(pages) {
         let wanted: HashSet<i32> = ids.iter().copied().collect();
         let each = |row: &Row| push(of.entry(row.instrument).or_default(), row);
         ring.read(mode, span, |id| wanted.contains(&id), each);
@@ -214,7 +234,7 @@ pub fn take_live(c: &Conn, instrument: i32, from: Nanos, till: Nanos) -> Taken {
     let pages = ring.pages();
     let span = Span::of(from, till);
     let mut rows = with_room(pages);
-    if pages <= MOST_PAGES {
+    if is_short(pages) {
         if pages > 0 {
             ring.take(instrument, span, |row| push(&mut rows, row));
         }

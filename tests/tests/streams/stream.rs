@@ -120,7 +120,10 @@ impl Stream {
         for connection in &connections {
             // sessions of many parts, and of one
             let part = [2, 5, 20, 65_536][chance.within(0, 4) as usize];
-            connection.client.batch_execute(&format!("SET bellwether.part_trades = {part}")).await?;
+            // live rows read page by page, and as those of a long ring are
+            let pages = [0, 16_384][chance.within(0, 2) as usize];
+            let settings = format!("SET bellwether.part_trades = {part}; SET bellwether.ring_pages = {pages}");
+            connection.client.batch_execute(&settings).await?;
         }
         let known: Vec<Known> = calendars().into_iter().map(Known::new).collect::<Result<_>>()?;
         let mut instants = Vec::new();
