@@ -401,3 +401,27 @@ async fn a_name_that_a_user_gave_stays_his_when_the_library_ships_it() -> Result
     same("verify", &verify(&client, "X").await?, &[]);
     Ok(())
 }
+
+/// What was archived before the upgrade knows nothing of the file that the upgrade keeps: the next push takes it along.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_archive_gets_the_calendar_that_an_upgrade_filed() -> Result<()> {
+    let database = cluster::database("adopt_archive").await?;
+    let client = database.client().await?;
+    let shipped = Calendar::builtin("CME_CRYPTO")?;
+    load(&client, &shipped).await?;
+    let folder = tempfile::tempdir()?;
+    let push = || -> Result<usize> {
+        let mut push = Command::new(tests::program("querycli")?);
+        push.args(["archive", "push", "--archive"]).arg(folder.path()).args(["--db", &database.url]);
+        let out = push.env_remove("BELLWETHER_DB").env_remove("BELLWETHER_ARCHIVE").output()?;
+        ensure!(out.status.success(), "{}", String::from_utf8_lossy(&out.stderr));
+        let calendars = fs::read_dir(folder.path().join("calendars"));
+        Ok(calendars.map_or(0, Iterator::count))
+    };
+    assert_eq!(push()?, 0);
+    let file = "INSERT INTO market.calendar_versions (calendar, version, state, toml, published_at) VALUES ('CME_CRYPTO', $1, 'published', $2, now())";
+    client.execute(file, &[&(shipped.version() as i32), &shipped.toml()]).await?;
+    assert_eq!(push()?, 1);
+    assert_eq!(push()?, 1);
+    Ok(())
+}

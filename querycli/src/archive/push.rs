@@ -107,7 +107,10 @@ pub async fn push(
         for &(instrument, day) in some {
             let Some(session) = one(db, instrument, day).await? else { continue };
             let name = format!("{} {}", session.symbol, session.day);
-            let done = match archived(&archive, &session, &origin) {
+            // an upgrade may have filed the calendar that it was archived without
+            let text = calendar_text(db, &session.terms.calendar, session.calendar_version).await;
+            let of_database = text.is_ok_and(|text| text.is_some());
+            let done = match archived(&archive, &session, &origin, of_database) {
                 Ok(Some(manifest)) => Ok(Pushed::Known(Box::new(manifest))),
                 // what is there and broken is written again
                 Ok(None) | Err(_) => write(db, &archive, &session, &origin).await.map(|m| Pushed::Written(Box::new(m))),
@@ -152,12 +155,13 @@ async fn one(db: &Db, instrument: i32, day: TradeDate) -> Result<Option<Sealed>>
 }
 
 /// The session's manifest, if it is archived as it is now and its files are whole.
-fn archived(archive: &Archive, session: &Sealed, origin: &Origin) -> Result<Option<Manifest>> {
+fn archived(archive: &Archive, session: &Sealed, origin: &Origin, own_calendar: bool) -> Result<Option<Manifest>> {
     let Some(manifest) = archive.manifest(&session.symbol, session.day)? else { return Ok(None) };
     let same = manifest.digest()? == session.digest
         && manifest.state == session.state
         && manifest.revision == session.revision
         && manifest.calendar_version == session.calendar_version
+        && manifest.calendar.is_some() == own_calendar
         && manifest.instrument == session.terms
         && manifest.origin == *origin;
     if !same {
