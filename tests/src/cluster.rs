@@ -10,11 +10,12 @@
 //! # Ok(()) }
 //! ```
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use std::path::PathBuf;
 use std::process::Command;
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
 use tokio_postgres::{Client, NoTls};
 use xtask::prefix::Install;
 use xtask::server::{Durability, Lifeline, Server};
@@ -71,6 +72,57 @@ pub fn durable(name: &str, settings: &str) -> Result<(Server, Lifeline)> {
     Ok((server, lifeline))
 }
 
+/// A connection to a server that was just started and may still recover.
+///
+/// # Errors
+/// If it does not answer in time.
+pub async fn patiently(server: &Server) -> Result<Client> {
+    for _ in 0..200 {
+        if let Ok(client) = connect(&server.url("postgres")).await {
+            return Ok(client);
+        }
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    connect(&server.url("postgres")).await
+}
+
+/// kill -9 of the postmaster and every process it has.
+///
+/// # Errors
+/// If the server does not run, or does not die.
+pub fn kill(server: &Server) -> Result<()> {
+    let pid = std::fs::read_to_string(server.dir().join("data/postmaster.pid"))?;
+    let pid: u32 = pid.lines().next().context("no pid")?.trim().parse()?;
+    let mut all = vec![pid];
+    for entry in std::fs::read_dir("/proc")? {
+        let entry = entry?;
+        let Ok(status) = std::fs::read_to_string(entry.path().join("status")) else { continue };
+        let parent =
+            status.lines().find_map(|line| line.strip_prefix("PPid:")).and_then(|p| p.trim().parse::<u32>().ok());
+        if parent == Some(pid) {
+            all.extend(entry.file_name().to_str().and_then(|name| name.parse::<u32>().ok()));
+        }
+    }
+    for pid in &all {
+        crate::signal(*pid, "-9")?;
+    }
+    for _ in 0..400 {
+        let alive = |pid: &u32| {
+            let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
+            !status.is_empty() && !status.contains("State:\tZ")
+        };
+        if !all.iter().any(alive) {
+            // where nobody collects the dead their numbers still look taken
+            for left in ["data/postmaster.pid", ".s.PGSQL.5432.lock"] {
+                std::fs::remove_file(server.dir().join(left))?;
+            }
+            return Ok(());
+        }
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    bail!("the server does not die")
+}
+
 /// Appends to a server's configuration, which it reads when it starts.
 ///
 /// # Errors
@@ -91,7 +143,7 @@ pub async fn until<F: Future<Output = Result<bool>>>(what: &str, mut ask: impl F
         if ask().await? {
             return Ok(());
         }
-        tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+        tokio::time::sleep(Duration::from_millis(20)).await;
     }
     anyhow::bail!("never: {what}")
 }

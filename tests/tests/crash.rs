@@ -6,21 +6,9 @@ use market::{Calendar, Key, Session, Trade, Trades};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::Duration;
 use tests::cluster::{self, durable, until};
 use tests::store::{self, Chance, insert, put, seal, sessions, texts, verify, view};
 use tokio_postgres::Client;
-use xtask::server::Server;
-
-async fn connect(server: &Server) -> Result<Client> {
-    for _ in 0..200 {
-        if let Ok(client) = cluster::connect(&server.url("postgres")).await {
-            return Ok(client);
-        }
-        tokio::time::sleep(Duration::from_millis(50)).await;
-    }
-    cluster::connect(&server.url("postgres")).await
-}
 
 const STORED: &str = "SELECT 'block', trade_date, part, md5(payload) FROM market.trade_blocks
                       UNION ALL SELECT 'minutes', trade_date, n, md5(payload) FROM market.bar_blocks
@@ -29,7 +17,7 @@ const STORED: &str = "SELECT 'block', trade_date, part, md5(payload) FROM market
 #[tokio::test(flavor = "multi_thread")]
 async fn a_killed_server_has_all_that_was_committed() -> Result<()> {
     let (server, lifeline) = durable("crash", "")?;
-    let client = connect(&server).await?;
+    let client = cluster::patiently(&server).await?;
     client.batch_execute("CREATE EXTENSION bellwether").await?;
     let id = store::instrument(&client, "SPY", "XNYS").await?;
     let calendar = Calendar::builtin("XNYS")?;
@@ -37,7 +25,7 @@ async fn a_killed_server_has_all_that_was_committed() -> Result<()> {
     let mut chance = Chance::new(61);
     let (mut before, mut held) = (Vec::new(), Vec::new());
     for (round, day) in days.iter().take(4).enumerate() {
-        let client = connect(&server).await?;
+        let client = cluster::patiently(&server).await?;
         if round > 0 {
             assert_eq!(texts(&client, STORED).await?, before, "after crash {round}");
             assert_eq!(view(&client, "SPY").await?, held, "after crash {round}");
@@ -58,15 +46,15 @@ async fn a_killed_server_has_all_that_was_committed() -> Result<()> {
         before = texts(&client, STORED).await?;
         held = view(&client, "SPY").await?;
         // and something unfinished, which must be gone: a put, a seal
-        let mut open = connect(&server).await?;
+        let mut open = cluster::patiently(&server).await?;
         let open = open.transaction().await?;
         let next: Trades = store::session_trades(&mut chance, &days[4], 500, true);
         put(open.client(), id, &next).await?;
         seal(open.client(), "SPY", day).await?;
-        kill(&server)?;
+        cluster::kill(&server)?;
         server.start()?;
     }
-    let client = connect(&server).await?;
+    let client = cluster::patiently(&server).await?;
     assert_eq!(texts(&client, STORED).await?, before);
     assert_eq!(view(&client, "SPY").await?, held);
     for day in &days {
@@ -245,7 +233,7 @@ async fn again(client: Client, statements: Vec<String>) -> Result<usize> {
 async fn a_server_killed_at_any_moment_loses_no_committed_trade() -> Result<()> {
     let rounds = std::env::var("BELLWETHER_ROUNDS").ok().and_then(|text| text.parse().ok()).unwrap_or(4);
     let (server, _lifeline) = durable("killed", "")?;
-    let client = connect(&server).await?;
+    let client = cluster::patiently(&server).await?;
     client.batch_execute("CREATE EXTENSION bellwether").await?;
     client.execute("SELECT market.calendar_define($1)", &[&ACME]).await?;
     client.batch_execute("SELECT market.calendar_publish('ACME'); SELECT market.set_policy('seal', 'trades', options => '{\"quiet\": \"0 seconds\"}')").await?;
@@ -270,10 +258,11 @@ async fn a_server_killed_at_any_moment_loses_no_committed_trade() -> Result<()> 
         let done = Arc::new(AtomicUsize::new(0));
         let mut works = Vec::new();
         for writer in writers {
-            works.push(tokio::spawn(writer.work(connect(&server).await?, done.clone())));
+            works.push(tokio::spawn(writer.work(cluster::patiently(&server).await?, done.clone())));
         }
-        let maintaining = tokio::spawn(again(connect(&server).await?, vec!["CALL market.maintain()".to_owned()]));
-        let publishing = tokio::spawn(again(connect(&server).await?, publishing.clone()));
+        let maintaining =
+            tokio::spawn(again(cluster::patiently(&server).await?, vec!["CALL market.maintain()".to_owned()]));
+        let publishing = tokio::spawn(again(cluster::patiently(&server).await?, publishing.clone()));
         let wanted = chance.within(20, 120) as usize;
         until("so many steps", || async {
             ensure!(!works.iter().any(|work| work.is_finished()), "a writer failed");
@@ -281,7 +270,7 @@ async fn a_server_killed_at_any_moment_loses_no_committed_trade() -> Result<()> 
         })
         .await
         .ok();
-        kill(&server)?;
+        cluster::kill(&server)?;
         writers = Vec::new();
         for work in works {
             writers.push(work.await??);
@@ -292,12 +281,12 @@ async fn a_server_killed_at_any_moment_loses_no_committed_trade() -> Result<()> 
             done.load(Ordering::Relaxed)
         );
         server.start()?;
-        let client = connect(&server).await?;
+        let client = cluster::patiently(&server).await?;
         for writer in &mut writers {
             writer.check(&client).await.with_context(|| format!("round {round}"))?;
         }
     }
-    let client = connect(&server).await?;
+    let client = cluster::patiently(&server).await?;
     client.batch_execute("CALL market.maintain()").await?;
     assert_eq!(texts(&client, "SELECT count(*) FROM market.live_trades").await?, ["0"]);
     assert_eq!(texts(&client, "SELECT raw FROM market.dead_letters").await?, Vec::<String>::new());
@@ -308,38 +297,4 @@ async fn a_server_killed_at_any_moment_loses_no_committed_trade() -> Result<()> 
         writer.check(&client).await?;
     }
     server.stop()
-}
-
-/// kill -9 of the postmaster and every process it has.
-fn kill(server: &Server) -> Result<()> {
-    let pid = std::fs::read_to_string(server.dir().join("data/postmaster.pid"))?;
-    let pid: u32 = pid.lines().next().context("no pid")?.trim().parse()?;
-    let mut all = vec![pid];
-    for entry in std::fs::read_dir("/proc")? {
-        let entry = entry?;
-        let Ok(status) = std::fs::read_to_string(entry.path().join("status")) else { continue };
-        let parent =
-            status.lines().find_map(|line| line.strip_prefix("PPid:")).and_then(|p| p.trim().parse::<u32>().ok());
-        if parent == Some(pid) {
-            all.extend(entry.file_name().to_str().and_then(|name| name.parse::<u32>().ok()));
-        }
-    }
-    for pid in &all {
-        tests::signal(*pid, "-9")?;
-    }
-    for _ in 0..400 {
-        let alive = |pid: &u32| {
-            let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
-            !status.is_empty() && !status.contains("State:\tZ")
-        };
-        if !all.iter().any(alive) {
-            // where nobody collects the dead their numbers still look taken
-            for left in ["data/postmaster.pid", ".s.PGSQL.5432.lock"] {
-                std::fs::remove_file(server.dir().join(left))?;
-            }
-            return Ok(());
-        }
-        std::thread::sleep(Duration::from_millis(10));
-    }
-    anyhow::bail!("the server does not die")
 }

@@ -24,9 +24,10 @@ pub fn nightly(seed: Option<u64>, streams: u32, steps: u32, rounds: u32) -> Resu
         ("BELLWETHER_STREAMS", streams.to_string()),
         ("BELLWETHER_STEPS", steps.to_string()),
         ("BELLWETHER_ROUNDS", rounds.to_string()),
+        ("BELLWETHER_REQUESTS", "10000".to_owned()),
     ];
-    let tests = ["--test", "streams", "--test", "isolation", "--test", "standby", "--test", "crash"];
-    run_with(&tests.map(str::to_owned), &settings)
+    let tests = ["streams", "isolation", "standby", "crash", "archive"].map(|name| ["--test", name]).concat();
+    run_with(&tests.iter().map(|word| (*word).to_owned()).collect::<Vec<_>>(), &settings)
 }
 
 fn run_with(arguments: &[String], settings: &[(&str, String)]) -> Result<()> {

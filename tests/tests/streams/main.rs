@@ -2,7 +2,7 @@
 //! every step reads of two connections equal the ledger's, now and as it was known at past instants, and at the end all do.
 //!
 //! The connections take turns, so a seed repeats a stream exactly: `BELLWETHER_SEED=7 BELLWETHER_STREAMS=1`. A stream that fails
-//! prints its steps; `BELLWETHER_STEPS` makes it longer.
+//! prints its steps; `BELLWETHER_STEPS` makes it longer. One stream has a server of its own, which is killed on the way.
 
 mod calendars;
 mod check;
@@ -15,6 +15,7 @@ use anyhow::{Context, Result};
 use check::Reads;
 use market::TradeDate;
 use stream::{Stream, symbol};
+use tests::cluster::{self, Database};
 use tests::store;
 
 /// Trades lie between these trade dates; the days around them are there for what a calendar moves.
@@ -50,6 +51,9 @@ impl Stream {
 
     async fn run(&mut self, steps: usize) -> Result<()> {
         for _ in 0..steps {
+            if self.server.is_some() && self.chance.once_in(30) {
+                self.crash().await?;
+            }
             self.step().await?;
         }
         // everything ends, and everything is sealed
@@ -86,8 +90,21 @@ async fn every_read_equals_the_ledger_at_every_step() -> Result<()> {
     let (first, streams) = (number("BELLWETHER_SEED", 101), number("BELLWETHER_STREAMS", 3));
     for seed in first..first + streams {
         println!("seed {seed} (BELLWETHER_SEED={seed} BELLWETHER_STREAMS=1)");
-        let mut stream = Stream::new("streams", seed).await?;
+        let mut stream = Stream::new(cluster::database("streams").await?, None, seed).await?;
         stream.run(number("BELLWETHER_STEPS", 700) as usize).await.with_context(|| format!("seed {seed}"))?;
     }
     Ok(())
+}
+
+/// The same on a server that writes durably and is killed again and again.
+#[tokio::test]
+async fn every_read_equals_the_ledger_after_every_crash() -> Result<()> {
+    let seed = number("BELLWETHER_SEED", 201);
+    println!("seed {seed} (BELLWETHER_SEED={seed})");
+    let (server, _lifeline) = cluster::durable("streams", "")?;
+    cluster::patiently(&server).await?.batch_execute("CREATE EXTENSION bellwether").await?;
+    let database = Database { url: server.url("postgres"), name: "postgres".into() };
+    let mut stream = Stream::new(database, Some(server), seed).await?;
+    stream.run(number("BELLWETHER_STEPS", 300) as usize).await.with_context(|| format!("seed {seed}"))?;
+    stream.server.take().context("it has a server")?.stop()
 }

@@ -5,11 +5,12 @@ use crate::{BOOKS, CONNECTIONS, FIRST, LAST};
 use anyhow::{Context, Result};
 use market::{Key, NONE_I64, Trade, TradeDate, flags, money};
 use std::collections::HashMap;
-use tests::cluster::Database;
+use tests::cluster::{self, Database};
 use tests::ledger::{Book, Effect, Ledger};
 use tests::store::{self, Chance, TICK};
 use tokio_postgres::types::ToSql;
 use tokio_postgres::{Client, Row, Statement};
+use xtask::server::Server;
 
 /// An open transaction.
 pub struct Open {
@@ -24,6 +25,8 @@ pub struct Open {
 
 pub struct Connection {
     pub client: Client,
+    /// What it has set, for one that takes its place.
+    pub settings: String,
     pub statements: HashMap<String, Statement>,
     pub open: Option<Open>,
 }
@@ -49,7 +52,9 @@ pub struct Stream {
     pub instants: Vec<i64>,
     pub log: Vec<String>,
     pub over: bool,
-    _database: Database,
+    /// A server of its own, which may die.
+    pub server: Option<Server>,
+    database: Database,
 }
 
 impl Drop for Stream {
@@ -94,12 +99,9 @@ pub fn tell(t: &Trade) -> String {
 }
 
 impl Stream {
-    pub async fn new(name: &str, seed: u64) -> Result<Stream> {
-        let (database, client) = {
-            let database = tests::cluster::database(name).await?;
-            let client = database.client().await?;
-            (database, client)
-        };
+    /// In a database that has the extension and nothing else.
+    pub async fn new(database: Database, server: Option<Server>, seed: u64) -> Result<Stream> {
+        let client = database.client().await?;
         client.execute("SELECT market.calendar_define($1)", &[&ACME]).await?;
         client.batch_execute("SELECT market.calendar_publish('ACME'); SELECT market.set_policy('seal', 'trades', options => '{\"quiet\": \"0 seconds\"}')").await?;
         let mut ids = Vec::new();
@@ -114,16 +116,17 @@ impl Stream {
             .await?;
         let mut connections = Vec::new();
         for _ in 0..CONNECTIONS {
-            connections.push(Connection { client: database.client().await?, statements: HashMap::new(), open: None });
+            let (client, settings) = (database.client().await?, String::new());
+            connections.push(Connection { client, settings, statements: HashMap::new(), open: None });
         }
         let mut chance = Chance::seeded(seed);
-        for connection in &connections {
+        for connection in &mut connections {
             // sessions of many parts, and of one
             let part = [2, 5, 20, 65_536][chance.within(0, 4) as usize];
             // live rows read page by page, and as those of a long ring are
             let pages = [0, 16_384][chance.within(0, 2) as usize];
-            let settings = format!("SET bellwether.part_trades = {part}; SET bellwether.ring_pages = {pages}");
-            connection.client.batch_execute(&settings).await?;
+            connection.settings = format!("SET bellwether.part_trades = {part}; SET bellwether.ring_pages = {pages}");
+            connection.client.batch_execute(&connection.settings).await?;
         }
         let known: Vec<Known> = calendars().into_iter().map(Known::new).collect::<Result<_>>()?;
         let mut instants = Vec::new();
@@ -156,8 +159,25 @@ impl Stream {
             instants,
             log: Vec::new(),
             over: false,
-            _database: database,
+            server,
+            database,
         })
+    }
+
+    /// The server dies at once and is started again: what was committed is there, and nothing of what was not.
+    pub async fn crash(&mut self) -> Result<()> {
+        let Some(server) = &self.server else { return Ok(()) };
+        cluster::kill(server)?;
+        server.start()?;
+        cluster::patiently(server).await?;
+        for connection in &mut self.connections {
+            connection.client = self.database.client().await?;
+            connection.client.batch_execute(&connection.settings).await?;
+            connection.statements.clear();
+            connection.open = None;
+        }
+        self.say(0, "the server dies");
+        Ok(())
     }
 
     pub fn view(&self, at: usize) -> Ledger {
