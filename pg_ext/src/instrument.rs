@@ -10,6 +10,7 @@ use pgrx::pg_sys::{self, Datum, FunctionCallInfo, Oid};
 use pgrx::prelude::*;
 use std::cell::{Cell, RefCell};
 use std::collections::{HashMap, HashSet};
+use std::ffi::{CStr, c_int};
 use std::rc::Rc;
 
 /// What the tables say of an instrument.
@@ -168,6 +169,16 @@ fn fetch(cell: &'static spi::PlanCell, sql: &'static std::ffi::CStr, args: &[Arg
     Some(instrument)
 }
 
+/// Whether row-level security of a table of ours holds for the current role.
+pub fn is_restricted(table: &CStr) -> bool {
+    // SAFETY: names of ours; 0 stands for the current role, and nothing is raised where a policy holds.
+    unsafe {
+        let schema = pg_sys::get_namespace_oid(c"market".as_ptr(), false);
+        let table = pg_sys::get_relname_relid(table.as_ptr(), schema);
+        pg_sys::check_enable_rls(table, pg_sys::InvalidOid, true) == pg_sys::CheckEnableRlsResult::RLS_ENABLED as c_int
+    }
+}
+
 /// Who looks now; what the cache knows of another is forgotten.
 fn viewer() -> Viewer {
     register();
@@ -177,13 +188,7 @@ fn viewer() -> Viewer {
     if before.role == role && before.statement == statement {
         return before;
     }
-    // SAFETY: names of ours; 0 stands for the current role, and nothing is raised where a policy holds.
-    let restricted = unsafe {
-        let schema = pg_sys::get_namespace_oid(c"market".as_ptr(), false);
-        let table = pg_sys::get_relname_relid(c"instruments".as_ptr(), schema);
-        pg_sys::check_enable_rls(table, pg_sys::InvalidOid, true)
-            == pg_sys::CheckEnableRlsResult::RLS_ENABLED as std::ffi::c_int
-    };
+    let restricted = is_restricted(c"instruments");
     let now = Viewer { role, statement, restricted };
     CACHE.with(|c| {
         let mut c = c.borrow_mut();

@@ -268,20 +268,14 @@ pub async fn read(context: &SessionContext, source: &Source, shown: &str) -> Res
                     "name the files one by one, write both columns into the files, or leave both out of them",
                 ));
             }
-            frame_of(kept, own, context, source).await
+            match kept.is_empty() {
+                true => Ok(own),
+                false => frame(context, source, kept).await,
+            }
         }
         other => other,
     };
     Ok(frame.map_err(unreadable)?.into_view())
-}
-
-async fn frame_of(
-    kept: Vec<(String, DataType)>,
-    own: DataFrame,
-    context: &SessionContext,
-    source: &Source,
-) -> datafusion::common::Result<DataFrame> {
-    if kept.is_empty() { Ok(own) } else { frame(context, source, kept).await }
 }
 
 fn is_duplicate(error: &DataFusionError) -> bool {

@@ -41,14 +41,6 @@ fn shipped(name: &str) -> market::Result<&'static Calendar> {
     Ok(parsed(|all| *all.entry(key).or_insert(found)))
 }
 
-/// The shipped calendar of an id, not of an alias.
-fn shipped_as(id: &str) -> market::Result<&'static Calendar> {
-    shipped(id).and_then(|found| match found.id() == id {
-        true => Ok(found),
-        false => Err(market::Error::Unknown { what: "calendar", name: id.to_owned(), nearest: None }),
-    })
-}
-
 /// The columns of a halt in `market.calendar_exceptions`: beginning and end in microseconds, the ends of time being NULL, and why.
 pub const HALT: &str = "CASE WHEN isfinite(from_ts) THEN (extract(epoch FROM from_ts) * 1000000)::int8 END,
     CASE WHEN isfinite(till_ts) THEN (extract(epoch FROM till_ts) * 1000000)::int8 END, coalesce(note, kind)";
@@ -133,7 +125,7 @@ impl Calendars {
             (None, Err(_)) => name,
         };
         let shipped = match by_name {
-            Ok(shipped) if shipped.id() != id => shipped_as(id),
+            Ok(named) if named.id() != id => Calendar::builtin_of_id(id).and_then(|found| shipped(found.id())),
             other => other,
         };
         let versions = versions_of(id);

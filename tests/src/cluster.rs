@@ -77,13 +77,9 @@ pub fn durable(name: &str, settings: &str) -> Result<(Server, Lifeline)> {
 /// # Errors
 /// If it does not answer in time.
 pub async fn patiently(server: &Server) -> Result<Client> {
-    for _ in 0..200 {
-        if let Ok(client) = connect(&server.url("postgres")).await {
-            return Ok(client);
-        }
-        tokio::time::sleep(Duration::from_millis(50)).await;
-    }
-    connect(&server.url("postgres")).await
+    let url = server.url("postgres");
+    until("the server answers", async || Ok(connect(&url).await.is_ok())).await?;
+    connect(&url).await
 }
 
 /// kill -9 of the postmaster and every process it has.

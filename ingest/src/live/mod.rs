@@ -4,8 +4,10 @@
 //! socket task --bounded channel--> writer: batch -> one transaction (rows, checkpoints, gaps)
 //! ```
 //!
-//! The socket task has a thread of its own; the writer shares its thread with its connection, because a batch waits three times for
-//! the server and each hand-over between threads costs more than a round trip. The socket task connects again, with exponential backoff and jitter, whenever the connection ends, is silent, or
+//! The socket task has a thread of its own; the writer shares its thread with its connection, because a batch waits three
+//! times for the server and each hand-over between threads costs more than a round trip.
+//!
+//! The socket task connects again, with exponential backoff and jitter, whenever the connection ends, is silent, or
 //! breaks. The writer alone decides what is new, by the checkpoint: so neither a reconnect that repeats trades, nor a crash between
 //! two batches, nor a commit whose answer was lost makes a trade twice or loses one that was delivered. What the venue did
 //! not deliver is recorded in `market.feed_gaps`.

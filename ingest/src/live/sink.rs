@@ -37,7 +37,7 @@ pub trait Sink: Send {
 pub struct PostgresSink {
     place: Place,
     feed: String,
-    db: Option<(Db, Statements)>,
+    connected: Option<Connected>,
     /// Whether this process has had the feed before.
     owned: bool,
 }
@@ -48,8 +48,8 @@ impl PostgresSink {
     /// # Errors
     /// No database, or another process that follows the feed.
     pub async fn new(place: Place, feed: &str, venue: &str, url: &str) -> Result<PostgresSink> {
-        let mut sink = PostgresSink { place, feed: feed.to_string(), db: None, owned: false };
-        let db = sink.db().await?;
+        let mut sink = PostgresSink { place, feed: feed.to_string(), connected: None, owned: false };
+        let db = &sink.connected().await?.db;
         db.client
             .execute(
                 "INSERT INTO market.feeds (feed, venue, source) VALUES ($1, $2, $3) ON CONFLICT (feed) DO NOTHING",
@@ -60,9 +60,9 @@ impl PostgresSink {
         Ok(sink)
     }
 
-    async fn db(&mut self) -> Result<&mut Db> {
-        if self.db.as_ref().is_none_or(|(db, _)| db.client.is_closed()) {
-            self.db = None;
+    async fn connected(&mut self) -> Result<&mut Connected> {
+        if self.connected.as_ref().is_none_or(|connected| connected.db.client.is_closed()) {
+            self.connected = None;
             let db = self.place.connect().await?;
             // Two writers of one feed would both be right about what is new, one after the other, but half of their work
             // would be rolled back. The lock goes with the connection.
@@ -83,11 +83,9 @@ impl PostgresSink {
                 return Err(if self.owned { Error::Connection(taken) } else { Error::Usage(taken) });
             }
             self.owned = true;
-            let statements = Statements::prepare(&db).await?;
-            self.db = Some((db, statements));
+            self.connected = Some(Connected::prepare(db).await?);
         }
-        let connected = self.db.as_mut().map(|(db, _)| db);
-        connected.ok_or_else(|| Error::Connection("not connected".into()))
+        self.connected.as_mut().ok_or_else(|| Error::Connection("not connected".into()))
     }
 }
 
@@ -95,8 +93,9 @@ impl Sink for PostgresSink {
     async fn marks(&mut self) -> Result<BTreeMap<i32, Mark>> {
         let feed = self.feed.clone();
         let rows = self
-            .db()
+            .connected()
             .await?
+            .db
             .client
             .query(
                 "SELECT instrument_id, (EXTRACT(epoch FROM last_ts) * 1000000)::int8, last_ns, last_seq \
@@ -112,30 +111,30 @@ impl Sink for PostgresSink {
     }
 
     async fn commit(&mut self, commit: &Commit) -> Result<()> {
-        self.db().await?;
-        let Some((db, statements)) = &self.db else { return Err(Error::Connection("not connected".into())) };
-        let result = store(db, statements, &self.feed, commit).await;
+        let feed = self.feed.clone();
+        let result = store(self.connected().await?, &feed, commit).await;
         // whatever it was, nothing of the batch is left: the server takes back what an ended connection had begun
         if result.is_err() {
-            self.db = None;
+            self.connected = None;
         }
         result
     }
 
     async fn reject(&mut self, reject: &Reject) -> Result<()> {
         let source = format!("feed {}", self.feed);
-        self.db().await?.dead_letters(&source, std::slice::from_ref(reject)).await
+        self.connected().await?.db.dead_letters(&source, std::slice::from_ref(reject)).await
     }
 }
 
-/// The statements of a batch, prepared once a connection.
-struct Statements {
+/// A connection with the statements of a batch, prepared once.
+struct Connected {
+    db: Db,
     mark: Statement,
     copy: Statement,
 }
 
-impl Statements {
-    async fn prepare(db: &Db) -> Result<Statements> {
+impl Connected {
+    async fn prepare(db: Db) -> Result<Connected> {
         let failed = |e| Error::database("preparing a batch", &e);
         // Only from the mark this batch was made after: a batch whose first commit did happen is refused here.
         let mark = "INSERT INTO market.ingest_checkpoints AS c (feed, instrument_id, last_ts, last_ns, last_seq) \
@@ -146,28 +145,28 @@ impl Statements {
              WHERE c.last_seq = $6";
         let copy = "COPY market.live_trades (instrument_id, ts, ns, seq, sub, price, size, flags, cond, ts_recv, trade_id) \
              FROM STDIN (FORMAT binary)";
-        Ok(Statements {
-            mark: db.client.prepare(mark).await.map_err(failed)?,
-            copy: db.client.prepare(copy).await.map_err(failed)?,
-        })
+        let mark = db.client.prepare(mark).await.map_err(failed)?;
+        let copy = db.client.prepare(copy).await.map_err(failed)?;
+        Ok(Connected { db, mark, copy })
     }
 }
 
 /// One transaction, in three exchanges with the server: its beginning, the marks and the start of COPY go out together, as do
 /// the rows and their end; the third is the commit. An error leaves it open.
-async fn store(db: &Db, statements: &Statements, feed: &str, commit: &Commit) -> Result<()> {
+async fn store(connected: &Connected, feed: &str, commit: &Commit) -> Result<()> {
+    let Connected { db, mark, copy } = connected;
     let failed = |doing: &'static str| move |e: tokio_postgres::Error| Error::database(doing, &e);
     let marks = commit.marks.iter().map(async |(instrument, (before, now))| {
         let (us, ns) = (now.ts.div_euclid(1000), now.ts.rem_euclid(1000) as i16);
         let before = before.map(|m| m.seq);
-        db.client.execute(&statements.mark, &[&feed, instrument, &us, &ns, &now.seq, &before]).await
+        db.client.execute(mark, &[&feed, instrument, &us, &ns, &now.seq, &before]).await
     });
     // polled in this order, and each sends when it is polled first
     let (begun, moved, copy) = tokio::join!(
         biased;
         db.client.batch_execute("BEGIN"),
         futures_util::future::try_join_all(marks),
-        db.client.copy_in(&statements.copy),
+        db.client.copy_in(copy),
     );
     begun.map_err(failed("beginning a batch"))?;
     if moved.map_err(failed("moving the checkpoint"))?.contains(&0) {

@@ -69,6 +69,18 @@ impl Calendar {
         builtin::calendar(id)
     }
 
+    /// The shipped calendar of an id; an alias of another one is none.
+    ///
+    /// # Errors
+    /// `Unknown` with the nearest name.
+    pub fn builtin_of_id(id: &str) -> Result<Calendar> {
+        let found = Calendar::builtin(id)?;
+        match found.id() == id {
+            true => Ok(found),
+            false => Err(Error::Unknown { what: "calendar", name: id.to_owned(), nearest: None }),
+        }
+    }
+
     /// A calendar's name and the version asked for, as in `XNYS@2` or `XNYS@draft`. A day boundary is part of the name:
     /// `24/7@17:00 America/New_York` asks for no version.
     pub fn name_and_version(asked: &str) -> (&str, Option<&str>) {

@@ -16,11 +16,10 @@ v1!(halted_seconds => pg_finfo_halted_seconds);
 
 /// Those of a calendar's whole market that last into the sessions between two trade dates, in order.
 pub fn of(calendar: &Calendar, first: TradeDate, last: TradeDate) -> Vec<Halt> {
-    let (mut from, mut till) = (Nanos::MAX, Nanos::MIN);
-    for session in calendar.sessions(first, last).or_raise() {
-        (from, till) = (from.min(session.from), till.max(session.till));
-    }
-    between(calendar, None, from, till)
+    let mut sessions = calendar.sessions(first, last).or_raise();
+    let Some(begins) = sessions.next() else { return Vec::new() };
+    let ends = sessions.last().map_or(begins.till, |session| session.till);
+    between(calendar, None, begins.from, ends)
 }
 
 /// Those of a calendar's whole market, and of an instrument, that overlap `from <= t < till`, in order.

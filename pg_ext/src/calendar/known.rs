@@ -151,20 +151,14 @@ pub fn newest(name: &str) -> Calendar {
 fn resolve(mode: Mode, name: &str) -> Calendar {
     let (id, version) = Calendar::name_and_version(name);
     spi::connect(|c| {
-        let shipped = Calendar::builtin(id);
+        let by_name = Calendar::builtin(id);
         // a name that a user gave stays the user's, also when the library ships a calendar of that name later
-        let id = match (alias(c, mode, id), &shipped) {
-            (Some(known), _) => known,
-            (None, Ok(shipped)) => shipped.id().to_owned(),
-            (None, Err(_)) => id.to_owned(),
+        let shipped_id = || by_name.as_ref().map_or_else(|_| id.to_owned(), |shipped| shipped.id().to_owned());
+        let id = alias(c, mode, id).unwrap_or_else(shipped_id);
+        let shipped = match by_name {
+            Ok(named) if named.id() != id => Calendar::builtin_of_id(&id),
+            other => other,
         };
-        let shipped = shipped.and_then(|shipped| match shipped.id() == id {
-            true => Ok(shipped),
-            false => Calendar::builtin(&id).and_then(|other| match other.id() == id {
-                true => Ok(other),
-                false => Err(Error::Unknown { what: "calendar", name: id.clone(), nearest: None }),
-            }),
-        });
         match version {
             None => match in_force(c, mode, &id) {
                 Some(version) => stored(c, mode, &id, version),

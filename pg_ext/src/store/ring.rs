@@ -12,7 +12,6 @@ use market::{NONE_I64, Nanos, Op, Trade, money};
 use pgrx::pg_sys::{self, Oid};
 use pgrx::prelude::*;
 use std::cell::RefCell;
-use std::ffi::c_int;
 
 plans!(SLOTS_OF);
 
@@ -100,13 +99,7 @@ impl Span {
 
 /// A policy on the ring itself would not be followed here, and what it hides would be shown: the policies of `instruments` hold.
 fn refuse_policies() {
-    // SAFETY: names of ours; 0 stands for the current role, and nothing is raised where a policy holds.
-    let restricted = unsafe {
-        let schema = pg_sys::get_namespace_oid(c"market".as_ptr(), false);
-        let ring = pg_sys::get_relname_relid(c"live_trades".as_ptr(), schema);
-        pg_sys::check_enable_rls(ring, pg_sys::InvalidOid, true) == pg_sys::CheckEnableRlsResult::RLS_ENABLED as c_int
-    };
-    if restricted {
+    if crate::instrument::is_restricted(c"live_trades") {
         raise_with(
             PgSqlErrorCode::ERRCODE_FEATURE_NOT_SUPPORTED,
             "market.live_trades has row-level security of its own",
