@@ -159,7 +159,11 @@ class QueryCliBars(QueryCli):
 
 
 class QueryCliSql(QueryCli):
-    """The same six in plain SQL over the trades: session_bucket, ohlc, vwap, GROUP BY."""
+    """The same six in plain SQL over the trades: session_bucket, ohlc, vwap, GROUP BY. `seq` is the column that orders equal instants."""
+
+    def __init__(self, program, name, source, data, seq="seq"):
+        super().__init__(program, name, source, data)
+        self.seq = seq
 
     BAR = "ohlc(price, size, ts, seq) AS b"
     PARTS = "(b).open, (b).high, (b).low, (b).close, (b).volume"
@@ -193,3 +197,18 @@ class QueryCliSql(QueryCli):
     def q6(self):
         rows = self.ask("SELECT symbol, trade_date, vwap(price, size) FROM trades WHERE segment <> 'OFF' GROUP BY 1, 2")
         return peers.vwap_checksum([(float(r[2]),) for r in rows])
+
+    # A key that is computed: what the plan cannot fold into the scan, so that the aggregate itself is fed row by row.
+    def aggregate(self):
+        """ohlc() of all trades by symbol; their number."""
+        row, = self.ask(
+            f"""SELECT sum((b).trades)::BIGINT FROM (SELECT symbol || '' AS s, ohlc(price, size, ts, {self.seq}) AS b
+                FROM trades GROUP BY 1) AS bars""")
+        return int(float(row[0]))
+
+    def four_max(self):
+        """The same columns through four max(); the number of symbols."""
+        row, = self.ask(
+            f"""SELECT count(*) FROM (SELECT symbol || '' AS s, max(price) AS a, max(size) AS b, max(ts) AS c, max({self.seq}) AS d
+                FROM trades GROUP BY 1) AS x WHERE a IS NOT NULL AND b IS NOT NULL AND c IS NOT NULL AND d IS NOT NULL""")
+        return int(row[0])

@@ -30,6 +30,8 @@ GOAL_MS = {
     ("q1", "trades"): 120, ("q1", "auto"): 30, ("q2", "trades"): 2, ("q2", "auto"): 1,
     ("q3", "auto"): 0.3, ("q4", "auto"): 0.3, ("q5", "auto"): 15, ("q6", "auto"): 0.3,
 }
+# what a trade may cost in ohlc() where the plan does not fold it into the scan
+AGGREGATE_NS = 10
 
 
 class Table:
@@ -160,6 +162,14 @@ def main():
                     differ.append(f"{what}: {engine.name} has {n} trades of {a.trades}")
                 table.row(what, engine.name, c, w, None, goal if engine is db else None, n / w * 1e3, "trades/s", True)
         db.close()
+        file = ours.QueryCliSql(a.ask, "querycli (Parquet file)", ["--data", f"{a.data}/trades.parquet"], a.data, seq="trade_id")
+        for engine in [file] + [e for e in engines if e.name == "querycli (archive, SQL)"]:
+            n, c, w = writes.least(engine, engine.aggregate, often)
+            if n != a.trades:
+                differ.append(f"ohlc() of rows: {engine.name} has {n} trades of {a.trades}")
+            _, least, _ = writes.least(engine, engine.four_max, often)
+            table.row("ohlc() of rows, above four max()", engine.name, c, w, goal=AGGREGATE_NS * factor, measured=(c - least) * 1e6 / a.trades, unit="ns a trade")
+        file.close()
     anon, peak = trades.peak_mb()
     table.row("memory of the backend", trades.name, measured=peak, unit=f"MB at most, shared buffers too; {anon:.0f} MB its own now")
     if a.writes:

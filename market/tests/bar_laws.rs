@@ -96,6 +96,34 @@ proptest! {
     }
 
     #[test]
+    fn groups_are_their_pushes(rows in vec((push(), 0usize..4, 0usize..20), 0..60), sorted in any::<bool>()) {
+        let mut rows: Vec<((i64, i64, i64, i64), usize)> = rows
+            .into_iter()
+            .filter_map(|((price, size, ts, seq), group, again)| Some(vec![((price?, size?, ts, seq), group); again]))
+            .flatten()
+            .collect();
+        if sorted {
+            rows.iter_mut().enumerate().for_each(|(at, row)| (row.0.2, row.0.3) = (at as i64 / 3, at as i64));
+        }
+        let groups: Vec<usize> = rows.iter().map(|row| row.1).collect();
+        let column = |of: fn(&(i64, i64, i64, i64)) -> i64| rows.iter().map(|row| of(&row.0)).collect::<Vec<i64>>();
+        let (price, mut size, ts, seq) = (column(|t| t.0), column(|t| t.1), column(|t| t.2), column(|t| t.3));
+        let mut bars = vec![BarBuilder::new(); 4];
+        prop_assert!(BarBuilder::push_groups(&mut bars, &groups, &price, &size, &ts, &seq).is_ok());
+        for (group, bar) in bars.iter().enumerate() {
+            let own = rows.iter().filter(|row| row.1 == group);
+            let own: Vec<Push> = own.map(|&((price, size, ts, seq), _)| (Some(price), Some(size), ts, seq)).collect();
+            prop_assert_eq!(bar, &built(&own));
+        }
+        if let Some(last) = size.last_mut() {
+            *last = -1;
+            let before = bars.clone();
+            prop_assert!(BarBuilder::push_groups(&mut bars, &groups, &price, &size, &ts, &seq).is_err());
+            prop_assert_eq!(bars, before);
+        }
+    }
+
+    #[test]
     fn bar_states_survive_their_bytes(pushes in vec(push(), 0..10)) {
         let bar = built(&pushes);
         prop_assert_eq!(BarBuilder::decode(&bar.encode()), Ok(bar));

@@ -3,7 +3,7 @@
 
 use crate::error::external;
 use arrow::array::{
-    Array, ArrayRef, AsArray, BinaryArray, BooleanArray, Decimal128Array, Float64Array, Int64Array, StructArray,
+    Array, ArrayRef, AsArray, BinaryBuilder, BooleanArray, Decimal128Array, Float64Array, Int64Array, StructArray,
     TimestampNanosecondArray,
 };
 use arrow::buffer::NullBuffer;
@@ -133,36 +133,22 @@ impl AggregateUDFImpl for BarAggregate {
 struct Groups {
     kind: Kind,
     bars: Vec<BarBuilder>,
-    runs: Fixed,
+    fixed: Fixed,
 }
 
-/// Prices and sizes of a batch in fixed point; the buffers stay from batch to batch.
+/// Rows that are converted and pushed at a time: their columns stay in the nearest cache.
+const STEP: usize = 1024;
+
+/// Prices and sizes of some rows in fixed point; the buffers stay from batch to batch.
 #[derive(Default)]
 struct Fixed {
     price: Vec<i64>,
     size: Vec<i64>,
-    order: Vec<i64>,
-}
-
-impl Fixed {
-    fn read(&mut self, price: &[f64], size: &[f64]) -> market::Result<()> {
-        self.price.clear();
-        self.size.clear();
-        self.price.reserve(price.len());
-        self.size.reserve(size.len());
-        for &price in price {
-            self.price.push(money::price_from_f64(price)?);
-        }
-        for &size in size {
-            self.size.push(money::size_from_f64(size)?);
-        }
-        Ok(())
-    }
 }
 
 impl Groups {
     fn new(kind: Kind, bars: Vec<BarBuilder>) -> Groups {
-        Groups { kind, bars, runs: Fixed::default() }
+        Groups { kind, bars, fixed: Fixed::default() }
     }
 
     fn push(&mut self, values: &[ArrayRef], groups: &[usize], filter: Option<&BooleanArray>) -> Result<()> {
@@ -194,17 +180,21 @@ impl Groups {
     }
 
     fn push_vwap(&mut self, price: &[f64], size: &[f64], groups: &[usize]) -> Result<()> {
-        self.runs.read(price, size).map_err(external)?;
         // The order of trades does not matter to a mean; counting them keeps the columns sorted.
-        self.runs.order.clear();
-        self.runs.order.extend(0..price.len() as i64);
-        let mut start = 0;
-        for run in groups.chunk_by(|a, b| a == b) {
-            let rows = start..start + run.len();
-            start = rows.end;
-            let Fixed { price, size, order } = &self.runs;
-            let order = &order[rows.clone()];
-            self.bars[run[0]].push_run(&price[rows.clone()], &size[rows], order, order).map_err(external)?;
+        let order: Vec<i64> = (0..price.len() as i64).collect();
+        self.push_complete(price, size, &order, &order, groups)
+    }
+
+    /// Rows that have all of their values.
+    fn push_complete(&mut self, price: &[f64], size: &[f64], ts: &[i64], seq: &[i64], groups: &[usize]) -> Result<()> {
+        for start in (0..groups.len()).step_by(STEP) {
+            let rows = start..groups.len().min(start + STEP);
+            let Fixed { price: exact_price, size: exact_size } = &mut self.fixed;
+            money::prices_from_f64(&price[rows.clone()], exact_price).map_err(external)?;
+            money::sizes_from_f64(&size[rows.clone()], exact_size).map_err(external)?;
+            let (ts, seq) = (&ts[rows.clone()], &seq[rows.clone()]);
+            BarBuilder::push_groups(&mut self.bars, &groups[rows], exact_price, exact_size, ts, seq)
+                .map_err(external)?;
         }
         Ok(())
     }
@@ -212,19 +202,8 @@ impl Groups {
     fn push_trades(&mut self, values: &[ArrayRef], groups: &[usize], filter: Option<&BooleanArray>) -> Result<()> {
         let (price, size) = (values[0].as_primitive::<Float64Type>(), values[1].as_primitive::<Float64Type>());
         let (ts, seq) = (values[2].as_primitive::<TimestampNanosecondType>(), values[3].as_primitive::<Int64Type>());
-        let complete = values.iter().all(|column| column.null_count() == 0) && filter.is_none();
-        if complete {
-            self.runs.read(price.values(), size.values()).map_err(external)?;
-            // Trades come sorted, so neighbours are mostly of one group.
-            let (ts, seq) = (ts.values(), seq.values());
-            let mut start = 0;
-            for run in groups.chunk_by(|a, b| a == b) {
-                let rows = start..start + run.len();
-                start = rows.end;
-                let (price, size) = (&self.runs.price[rows.clone()], &self.runs.size[rows.clone()]);
-                self.bars[run[0]].push_run(price, size, &ts[rows.clone()], &seq[rows]).map_err(external)?;
-            }
-            return Ok(());
+        if values.iter().all(|column| column.null_count() == 0) && filter.is_none() {
+            return self.push_complete(price.values(), size.values(), ts.values(), seq.values(), groups);
         }
         for (row, group) in groups.iter().enumerate() {
             let (no_price, no_size) = (price.is_null(row), size.is_null(row));
@@ -280,7 +259,9 @@ impl GroupsAccumulator for Groups {
 
     fn state(&mut self, emit: EmitTo) -> Result<Vec<ArrayRef>> {
         let states = emit.take_needed(&mut self.bars);
-        Ok(vec![Arc::new(BinaryArray::from_iter_values(states.iter().map(BarBuilder::encode)))])
+        let mut encoded = BinaryBuilder::with_capacity(states.len(), states.len() * BarBuilder::ENCODED_LEN);
+        states.iter().for_each(|state| encoded.append_value(state.encode()));
+        Ok(vec![Arc::new(encoded.finish())])
     }
 
     fn convert_to_state(&self, values: &[ArrayRef], filter: Option<&BooleanArray>) -> Result<Vec<ArrayRef>> {
@@ -291,7 +272,7 @@ impl GroupsAccumulator for Groups {
     }
 
     fn size(&self) -> usize {
-        self.bars.capacity() * size_of::<BarBuilder>() + 3 * self.runs.price.capacity() * size_of::<i64>()
+        self.bars.capacity() * size_of::<BarBuilder>() + 2 * self.fixed.price.capacity() * size_of::<i64>()
     }
 }
 
@@ -321,7 +302,7 @@ impl Accumulator for One {
     }
 
     fn state(&mut self) -> Result<Vec<ScalarValue>> {
-        Ok(vec![ScalarValue::Binary(Some(self.0.bars[0].encode()))])
+        Ok(vec![ScalarValue::Binary(Some(self.0.bars[0].encode().into()))])
     }
 
     fn size(&self) -> usize {

@@ -191,14 +191,8 @@ impl Bars {
             Page::Archived(_) => {
                 let (ts, price, size) = (page.column("ts")?, page.column("price")?, page.column("size")?);
                 scaled(ts.as_primitive::<TimestampMicrosecondType>().values(), 1000, &mut b.ts);
-                b.price.clear();
-                for price in price.as_primitive::<Float64Type>().values() {
-                    b.price.push(money::price_from_f64(*price)?);
-                }
-                b.size.clear();
-                for size in size.as_primitive::<Float64Type>().values() {
-                    b.size.push(money::size_from_f64(*size)?);
-                }
+                money::prices_from_f64(price.as_primitive::<Float64Type>().values(), &mut b.price)?;
+                money::sizes_from_f64(size.as_primitive::<Float64Type>().values(), &mut b.size)?;
                 let seq = page.column("seq")?;
                 let seq = seq.as_primitive::<Int64Type>().values();
                 if !self.placed.1 {
