@@ -7,7 +7,8 @@ use crate::nearest::nearest;
 use std::borrow::Cow;
 use std::sync::OnceLock;
 
-// COUNT, IDS in order, FILES beside them, and ALIASES with their place: written by build.rs.
+// COUNT, IDS in order, FILES beside them, ALIASES with their place, and KEPT, what releases shipped that is no more as it was, with
+// id, version and text: written by build.rs.
 include!(concat!(env!("OUT_DIR"), "/calendars.rs"));
 
 static BUILT: [OnceLock<Result<Calendar>>; COUNT] = [const { OnceLock::new() }; COUNT];
@@ -22,6 +23,11 @@ pub(super) fn calendar(name: &str) -> Result<Calendar> {
         Error::Unknown { what: "calendar", name: name.to_string(), nearest }
     })?;
     BUILT[index].get_or_init(|| Calendar::of(Spec::parse(FILES[index])?, Cow::Borrowed(FILES[index]))).clone()
+}
+
+pub(super) fn kept(id: &str, version: u32) -> Option<Result<Calendar>> {
+    let (.., text) = KEPT.iter().find(|(kept, number, _)| *kept == id && *number == version)?;
+    Some(Spec::parse(text).and_then(|spec| Calendar::of(spec, Cow::Borrowed(text))))
 }
 
 fn alias(name: &str) -> Option<usize> {

@@ -59,7 +59,7 @@ impl Calendar {
         })
     }
 
-    fn all(&self) -> impl Iterator<Item = Session<'_>> {
+    pub(crate) fn all(&self) -> impl Iterator<Item = Session<'_>> {
         (0..self.inner.grid.dates.len()).map(|index| self.nth(index))
     }
 }

@@ -4,6 +4,8 @@
 //! is a date and the number of its pattern. Instants are found through slots of 24 hours: a slot knows the session at its
 //! start and when the next one's window begins, in one word.
 
+mod mixed;
+
 use super::expand::{Draft, NEIGHBOURHOOD, Planner, invalid};
 use super::spec::Spec;
 use crate::error::{Error, Result};
@@ -47,6 +49,24 @@ struct Pattern {
     close_auction_until: Nanos,
     break_auction: (Nanos, Nanos),
     intraday_auction: (Nanos, Nanos),
+}
+
+impl Pattern {
+    /// What tells it from others, but its spans.
+    fn content(&self) -> [i64; 10] {
+        [
+            i64::from(self.note),
+            i64::from(self.clears_after),
+            i64::from(self.irregular),
+            self.till,
+            self.open_auction_from,
+            self.close_auction_until,
+            self.break_auction.0,
+            self.break_auction.1,
+            self.intraday_auction.0,
+            self.intraday_auction.1,
+        ]
+    }
 }
 
 /// Where an instant was found: the session's index, and a stretch around the instant in which the answer is the same.
@@ -309,18 +329,7 @@ impl Builder {
             intraday_auction: (draft.intraday_auction.0 - base, draft.intraday_auction.1 - base),
         };
         self.content.clear();
-        self.content.extend([
-            i64::from(pattern.note),
-            i64::from(pattern.clears_after),
-            i64::from(pattern.irregular),
-            pattern.till,
-            pattern.open_auction_from,
-            pattern.close_auction_until,
-            pattern.break_auction.0,
-            pattern.break_auction.1,
-            pattern.intraday_auction.0,
-            pattern.intraday_auction.1,
-        ]);
+        self.content.extend(pattern.content());
         for span in &draft.spans {
             self.content.extend([span.segment as i64, span.open - base, span.close - base]);
         }

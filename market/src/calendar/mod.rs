@@ -81,6 +81,17 @@ impl Calendar {
         }
     }
 
+    /// What an earlier release shipped under an id and version where today's file has other sessions; `None` if nothing of that
+    /// version was ever replaced.
+    pub fn kept(id: &str, version: u32) -> Option<Result<Calendar>> {
+        builtin::kept(id, version)
+    }
+
+    /// The versions of an id that are kept.
+    pub fn kept_versions(id: &str) -> impl Iterator<Item = u32> {
+        builtin::KEPT.iter().filter(move |(kept, ..)| *kept == id).map(|(_, version, _)| *version)
+    }
+
     /// A calendar's name and the version asked for, as in `XNYS@2` or `XNYS@draft`. A day boundary is part of the name:
     /// `24/7@17:00 America/New_York` asks for no version.
     pub fn name_and_version(asked: &str) -> (&str, Option<&str>) {
