@@ -179,6 +179,10 @@ async fn rows(market: &Market, ask: &Ask, schema: SchemaRef) -> Result<RecordBat
         let found = match &market.db {
             Some(db) => {
                 let instrument = Instrument::find(db, symbol, ask.near()).await?;
+                let instrument = match ask.on(instrument.calendar)? {
+                    Some((_, first, last)) => instrument.on(db, first, last)?,
+                    None => instrument,
+                };
                 match ask.on(instrument.calendar)? {
                     Some((request, first, last)) if ask.view.is_plain() => {
                         bars_of(db, &instrument, &request, first, last).await?
@@ -530,7 +534,7 @@ pub async fn states(
 }
 
 /// How far back a close is looked for to fill the first gap with.
-const LOOK_BACK_DAYS: i32 = 14;
+pub const LOOK_BACK_DAYS: i32 = 14;
 
 async fn close_before(
     db: &Arc<Db>,

@@ -86,6 +86,9 @@ async fn rows(market: &Market, ask: &Ask, schema: SchemaRef) -> Result<RecordBat
         till => TradeDate(till.div_euclid(market::time::DAY) as i32),
     };
     let instrument = Instrument::find(db, &ask.symbol, near).await?;
+    let date = |ts: Nanos| instrument.calendar.filing(ts).trade_date;
+    let (first, last) = (date(ask.range.0), date(ask.range.1.saturating_sub(1)));
+    let instrument = instrument.on(db, first, last)?;
     let trades = trades_known(db, &instrument, ask.range, ask.known).await?;
     let mut places = Places::new(instrument.calendar);
     let places: Vec<_> = (0..trades.len()).map(|i| places.place(trades.ts[i], trades.flags[i])).collect();

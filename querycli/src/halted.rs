@@ -117,6 +117,15 @@ async fn answers(market: &Market, columns: &[ArrayRef], rows: usize) -> Result<A
     let (symbols, segments) = (texts(0), texts(3));
     let (froms, tills) = (instants(1), instants(2));
     let mut subjects: HashMap<(String, Option<TradeDate>), Subject> = HashMap::new();
+    // an archive is asked of as much as the rows of a symbol need
+    let mut reaches: HashMap<&str, (Nanos, Nanos)> = HashMap::new();
+    for row in (0..rows).filter(|row| froms.is_valid(*row) && tills.is_valid(*row)) {
+        if let Some(symbol) = symbols.as_ref().filter(|symbols| symbols.is_valid(row)).map(|symbols| symbols.value(row))
+        {
+            let reach = reaches.entry(symbol).or_insert((Nanos::MAX, Nanos::MIN));
+            *reach = (reach.0.min(froms.value(row)), reach.1.max(tills.value(row)));
+        }
+    }
     let mut answers = Float64Builder::with_capacity(rows);
     for row in 0..rows {
         let symbol = symbols.as_ref().filter(|symbols| symbols.is_valid(row)).map(|symbols| symbols.value(row));
@@ -132,7 +141,7 @@ async fn answers(market: &Market, columns: &[ArrayRef], rows: usize) -> Result<A
         let near = TradeDate(from.div_euclid(DAY) as i32);
         let (always, then) = ((symbol.to_owned(), None), (symbol.to_owned(), Some(near)));
         if !subjects.contains_key(&always) && !subjects.contains_key(&then) {
-            let found = subject(market, symbol, near).await?;
+            let found = subject(market, symbol, near, reaches[symbol]).await?;
             subjects.insert(if found.lasting { always.clone() } else { then.clone() }, found);
         }
         let found = subjects.get(&always).or_else(|| subjects.get(&then));
@@ -143,17 +152,22 @@ async fn answers(market: &Market, columns: &[ArrayRef], rows: usize) -> Result<A
     Ok(Arc::new(answers.finish()))
 }
 
-async fn subject(market: &Market, symbol: &str, near: TradeDate) -> Result<Subject> {
+async fn subject(market: &Market, symbol: &str, near: TradeDate, (from, till): (Nanos, Nanos)) -> Result<Subject> {
     let Some(db) = &market.db else {
         let calendar = calendar_of(market, symbol, near)?;
-        return Ok(Subject { calendar, lasting: false, halts: market.calendars.halts(calendar) });
+        return Ok(Subject { calendar, lasting: false, halts: Vec::new() });
     };
     let found = Instrument::find(db, symbol, near).await?;
-    let mut halts = market.calendars.halts(found.calendar);
-    if db.has_server() {
-        let sql =
-            format!("SELECT {HALT} FROM market.calendar_exceptions WHERE instrument_id = $1 AND kind <> 'schedule'");
-        halts.extend(db.leader().await?.query(&sql, &[&found.id]).await?.iter().map(halt));
+    if let (Some(archive), false) = (&db.archive, db.has_server()) {
+        let date = |ts: Nanos| found.calendar.filing(ts).trade_date;
+        let (first, last) = (date(from), date(till));
+        let found = found.on(db, first, last)?;
+        let halts = archive.halts(&found, from, till)?;
+        return Ok(Subject { calendar: found.calendar, lasting: found.symbol == symbol, halts });
     }
+    let near = (near, near);
+    let mut halts = market.calendars.halts(found.calendar, near)?;
+    let sql = format!("SELECT {HALT} FROM market.calendar_exceptions WHERE instrument_id = $1 AND kind <> 'schedule'");
+    halts.extend(db.leader().await?.query(&sql, &[&found.id]).await?.iter().map(halt));
     Ok(Subject { calendar: found.calendar, lasting: found.symbol == symbol, halts })
 }

@@ -1,18 +1,24 @@
-//! Which calendar a name means: the database's published versions over those that come with the program.
+//! Which calendar a name means: the database's published versions, or those of an archive alone, over those that come with the
+//! program.
 //!
 //! Read with every statement's snapshot, so that trades and calendar are of the same moment. A version never changes, so its
 //! file is fetched and parsed once and kept for the program's life.
 
+use crate::archive::Archive;
 use crate::error::{Error, Result};
 use market::calendar::Halt;
-use market::{Calendar, Nanos};
+use market::{Calendar, Nanos, TradeDate};
 use std::collections::{BTreeMap, HashMap};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use tokio_postgres::{Client, Row};
 
 /// The calendars a session can ask.
 #[derive(Default)]
-pub struct Calendars(Mutex<Known>);
+pub struct Calendars {
+    known: Mutex<Known>,
+    /// Tells of halts, and of calendars that earlier releases shipped, where there is no database.
+    archive: OnceLock<Arc<Archive>>,
+}
 
 #[derive(Default)]
 struct Known {
@@ -23,7 +29,7 @@ struct Known {
     halts: HashMap<String, Vec<Halt>>,
 }
 
-/// By id, version and digest; the shipped ones by name, version -1.
+/// By id, version and digest; the shipped ones by name, version -1. Those of several versions by what they are made of.
 type Parsed = HashMap<(String, i32, String), &'static Calendar>;
 
 static PARSED: Mutex<Option<Parsed>> = Mutex::new(None);
@@ -57,7 +63,7 @@ pub fn halt(row: &Row) -> Halt {
 
 impl Calendars {
     fn known(&self) -> MutexGuard<'_, Known> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.known.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Reads what the database has, in the client's snapshot.
@@ -93,19 +99,117 @@ impl Calendars {
         Ok(())
     }
 
-    /// Makes a published version known that no database tells of: an archive's.
+    /// Those of an archive alone.
+    ///
+    /// # Errors
+    /// A calendar in it that cannot be read.
+    pub fn of_archive(archive: &Arc<Archive>) -> Result<Calendars> {
+        let calendars = Calendars::default();
+        archive.adopt_calendars(&calendars)?;
+        // nobody has seen it before
+        let _ = calendars.archive.set(Arc::clone(archive));
+        Ok(calendars)
+    }
+
+    /// Makes a version known that no database tells of: an archive's. `file` is read once.
     ///
     /// # Errors
     /// A calendar that this program cannot read.
-    pub fn adopt(&self, id: &str, version: i32, file: &str) -> Result<()> {
-        let digest = format!("{:016x}", xxhash_rust::xxh3::xxh3_64(file.as_bytes()));
-        let key = (id.to_owned(), version, digest.clone());
-        if parsed(|all| !all.contains_key(&key)) {
-            let found: &'static Calendar = Box::leak(Box::new(Calendar::versioned(file, version as u32)?));
-            parsed(|all| all.insert(key, found));
+    pub fn adopt(&self, id: &str, version: i32, digest: &str, file: impl FnOnce() -> Result<String>) -> Result<()> {
+        let found = self.filed(id, version, digest, file)?;
+        let mut known = self.known();
+        let shipped = Calendar::builtin(found.id()).is_ok();
+        for alias in found.aliases().iter().filter(|_| !shipped) {
+            known.aliases.insert(alias.clone(), id.to_owned());
         }
-        self.known().versions.insert((id.to_owned(), version), digest);
+        known.versions.insert((id.to_owned(), version), digest.to_owned());
         Ok(())
+    }
+
+    /// A version that lies in an archive.
+    ///
+    /// # Errors
+    /// A calendar that this program cannot read.
+    pub fn filed(
+        &self,
+        id: &str,
+        version: i32,
+        digest: &str,
+        file: impl FnOnce() -> Result<String>,
+    ) -> Result<&'static Calendar> {
+        let key = (id.to_owned(), version, digest.to_owned());
+        if let Some(found) = parsed(|all| all.get(&key).copied()) {
+            return Ok(found);
+        }
+        let found: &'static Calendar = Box::leak(Box::new(Calendar::versioned(&file()?, version as u32)?));
+        Ok(parsed(|all| *all.entry(key).or_insert(found)))
+    }
+
+    /// What this program ships under a name, or an earlier release did, if it has this version.
+    ///
+    /// # Errors
+    /// A kept calendar that cannot be read.
+    pub fn released(&self, name: &str, version: i32) -> Result<Option<&'static Calendar>> {
+        let Ok(today) = shipped(name) else { return Ok(None) };
+        if today.version() as i32 == version {
+            return Ok(Some(today));
+        }
+        let Some(kept) = u32::try_from(version).ok().and_then(|version| Calendar::kept(today.id(), version)) else {
+            return Ok(None);
+        };
+        let kept = kept?;
+        self.filed(today.id(), version, "kept", || Ok(kept.toml().to_owned())).map(Some)
+    }
+
+    /// A calendar with days of other versions, of the trade dates between two; itself where they say the same.
+    ///
+    /// # Errors
+    /// Versions that cannot stand side by side.
+    pub fn with_days(
+        &self,
+        base: &'static Calendar,
+        (first, last): (TradeDate, TradeDate),
+        days: &BTreeMap<TradeDate, &'static Calendar>,
+    ) -> Result<&'static Calendar> {
+        let mut mixed: BTreeMap<TradeDate, Calendar> = BTreeMap::new();
+        let mut versions: Vec<&'static Calendar> = Vec::new();
+        for version in days.values() {
+            if !version.is_same(base) && !versions.iter().any(|known| known.is_same(version)) {
+                versions.push(version);
+            }
+        }
+        for version in versions {
+            for (day, _) in base.changes(version).filter(|(day, _)| (first..=last).contains(day)) {
+                // a day without a session of its own is as the next that has one
+                if let Some((_, of)) = days.range(day..).next()
+                    && of.is_same(version)
+                {
+                    mixed.insert(day, (*of).clone());
+                }
+            }
+        }
+        if mixed.is_empty() {
+            return Ok(base);
+        }
+        let made_of: Vec<String> = mixed.iter().map(|(day, of)| format!("{day} {:p}", of.toml())).collect();
+        let key = (format!("{} {:p}", base.id(), base.toml()), -2, made_of.join(" "));
+        if let Some(found) = parsed(|all| all.get(&key).copied()) {
+            return Ok(found);
+        }
+        let found: &'static Calendar = Box::leak(Box::new(base.with_days(&mixed)?));
+        Ok(parsed(|all| *all.entry(key).or_insert(found)))
+    }
+
+    /// What an archive alone says of a calendar that an earlier release shipped otherwise: its sessions name a version.
+    fn in_archive(&self, shipped: &'static Calendar) -> Result<&'static Calendar> {
+        let Some(archive) = self.archive.get() else { return Ok(shipped) };
+        if Calendar::kept_versions(shipped.id()).next().is_none() {
+            return Ok(shipped);
+        }
+        match archive.released_version(shipped.id())? {
+            Some(version) => Ok(self.released(shipped.id(), version)?.unwrap_or(shipped)),
+            None => Ok(shipped),
+        }
     }
 
     /// The calendar of a name: an id, an alias, an old version such as `XNYS@1`, or what this program ships, `XNYS@shipped`.
@@ -132,7 +236,10 @@ impl Calendars {
         let Some(version) = version else {
             return match versions.last() {
                 Some(((id, version), digest)) => stored(id, *version, digest),
-                None => Ok(shipped?),
+                None => {
+                    drop(known);
+                    self.in_archive(shipped?)
+                }
             };
         };
         if version == "draft" {
@@ -175,11 +282,17 @@ impl Calendars {
         ids.iter().map(|id| self.find(id)).collect()
     }
 
-    /// When a whole market stood still.
-    pub fn halts(&self, calendar: &Calendar) -> Vec<Halt> {
+    /// When a whole market stood still between two trade dates; a database tells also of other times.
+    ///
+    /// # Errors
+    /// A manifest that is not what was written.
+    pub fn halts(&self, calendar: &Calendar, dates: (TradeDate, TradeDate)) -> Result<Vec<Halt>> {
+        if let Some(archive) = self.archive.get() {
+            return archive.market_halts(calendar, dates);
+        }
         let known = self.known();
         let names = std::iter::once(calendar.id()).chain(calendar.aliases().iter().map(String::as_str));
-        names.filter_map(|name| known.halts.get(name)).flatten().cloned().collect()
+        Ok(names.filter_map(|name| known.halts.get(name)).flatten().cloned().collect())
     }
 }
 

@@ -193,7 +193,10 @@ impl TableFunctionImpl for Sessions {
         let hours = args.text(4)?;
         let actual = match hours.as_deref() {
             None | Some("scheduled") => None,
-            Some("actual") => Some(calendar.actual(first, last, &self.0.halts(calendar)).map_err(external)?),
+            Some("actual") => {
+                let halts = self.0.halts(calendar, (first, last)).map_err(external)?;
+                Some(calendar.actual(first, last, &halts).map_err(external)?)
+            }
             Some(other) => {
                 return Err(external(Error::question(
                     format!("invalid hours \"{other}\""),

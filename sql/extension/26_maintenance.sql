@@ -89,6 +89,7 @@ CREATE TABLE market.archived_sessions (
   n                  int8,
   timeline           int4 DEFAULT (pg_catalog.pg_control_checkpoint()).timeline_id,
   revision           int4,
+  halts              text,
   PRIMARY KEY (instrument_id, trade_date, location)
 );
 COMMENT ON TABLE market.archived_sessions IS 'What lies in an archive: told by who writes it there, with market.mark_archived(). Retention that asks for it drops only what is archived with the digest stored here.';
@@ -98,6 +99,7 @@ COMMENT ON COLUMN market.archived_sessions.location IS 'Where it lies: the folde
 COMMENT ON COLUMN market.archived_sessions.n IS 'How many trades were archived, where told.';
 COMMENT ON COLUMN market.archived_sessions.timeline IS 'Timeline of the server that wrote it: it grows with every recovery to a point in time and every promotion.';
 COMMENT ON COLUMN market.archived_sessions.revision IS 'Revision of the session that was archived.';
+COMMENT ON COLUMN market.archived_sessions.halts IS 'What market.halts_digest() was of the halts that were archived with it; NULL where not told.';
 
 SELECT pg_catalog.pg_extension_config_dump('market.session_stats', '');
 SELECT pg_catalog.pg_extension_config_dump('market.policies', '');

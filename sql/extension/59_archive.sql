@@ -1,7 +1,8 @@
 -- The archive: which sessions lie in one with their trades as they are stored here, and which do not.
 --
 -- Who writes an archive asks archive_pending(), writes a session, reads it back, and tells mark_archived(). A session that is
--- sealed again with other trades has another digest, and is pending again by itself.
+-- sealed again with other trades has another digest, and is pending again by itself; so is one of which halts were noted, ended or
+-- removed since, also when retention dropped its trades: its halts are archived anew without them.
 
 CREATE FUNCTION market.archive_pending(symbol text DEFAULT NULL, first date DEFAULT NULL, last date DEFAULT NULL, location text DEFAULT NULL)
 RETURNS TABLE (symbol text, trade_date date, digest int8, n int8, revision int4, state text)
@@ -9,24 +10,33 @@ LANGUAGE sql STABLE ROWS 100
 BEGIN ATOMIC
   SELECT i.symbol, s.trade_date, s.digest, t.n, s.revision,
     CASE WHEN EXISTS (SELECT FROM market.archived_sessions AS a WHERE a.instrument_id = i.id AND a.trade_date = s.trade_date
-      AND (archive_pending.location IS NULL OR a.location = archive_pending.location)) THEN 'changed' ELSE 'new' END
+        AND a.digest = s.digest AND a.system_identifier = (SELECT c.system_identifier FROM pg_catalog.pg_control_system() AS c)
+        AND (archive_pending.location IS NULL OR a.location = archive_pending.location)) THEN 'halts'
+      WHEN EXISTS (SELECT FROM market.archived_sessions AS a WHERE a.instrument_id = i.id AND a.trade_date = s.trade_date
+        AND (archive_pending.location IS NULL OR a.location = archive_pending.location)) THEN 'changed' ELSE 'new' END
   FROM market.instruments AS i
-  CROSS JOIN LATERAL (SELECT b.trade_date, min(b.digest) AS digest, max(b.revision) AS revision
+  CROSS JOIN LATERAL (SELECT b.trade_date, min(b.digest) AS digest, max(b.revision) AS revision, bool_or(b.trades_dropped_at IS NOT NULL) AS dropped
     FROM market.session_bars AS b
     WHERE b.instrument_id = i.id AND b.trade_date >= coalesce(archive_pending.first, '-infinity') AND b.trade_date <= coalesce(archive_pending.last, 'infinity')
-    GROUP BY b.trade_date HAVING bool_and(b.state <> 'provisional' AND b.trades_dropped_at IS NULL)) AS s
-  CROSS JOIN LATERAL (SELECT coalesce(sum(b.n), 0)::int8 AS n FROM market.trade_blocks AS b
-    WHERE b.instrument_id = i.id AND b.trade_date = s.trade_date) AS t
+    GROUP BY b.trade_date HAVING bool_and(b.state <> 'provisional')) AS s
+  CROSS JOIN LATERAL (SELECT CASE WHEN s.dropped
+      THEN (SELECT max(a.n) FROM market.archived_sessions AS a WHERE a.instrument_id = i.id AND a.trade_date = s.trade_date AND a.digest = s.digest)
+      ELSE (SELECT coalesce(sum(b.n), 0)::int8 FROM market.trade_blocks AS b WHERE b.instrument_id = i.id AND b.trade_date = s.trade_date)
+    END AS n) AS t
   WHERE (archive_pending.symbol IS NULL OR i.id = market.instrument_id(archive_pending.symbol, archive_pending.last))
     AND NOT EXISTS (SELECT FROM market.archived_sessions AS a WHERE a.instrument_id = i.id AND a.trade_date = s.trade_date
       AND a.digest = s.digest AND a.system_identifier = (SELECT c.system_identifier FROM pg_catalog.pg_control_system() AS c)
-      AND (archive_pending.location IS NULL OR a.location = archive_pending.location))
+      AND (archive_pending.location IS NULL OR a.location = archive_pending.location)
+      AND coalesce(a.halts, '') = market.halts_digest(i.id, s.trade_date))
+    AND (NOT s.dropped OR EXISTS (SELECT FROM market.archived_sessions AS a WHERE a.instrument_id = i.id AND a.trade_date = s.trade_date
+      AND a.digest = s.digest AND a.system_identifier = (SELECT c.system_identifier FROM pg_catalog.pg_control_system() AS c)
+      AND (archive_pending.location IS NULL OR a.location = archive_pending.location)))
   ORDER BY s.trade_date, i.symbol;
 END;
 COMMENT ON FUNCTION market.archive_pending(text, date, date, text) IS
-  'Sealed sessions, of a symbol or all, that lie in no archive (or not at the location named) with the trades stored here: their digest and number of trades, the session''s revision, and whether an older state of it is archived (changed) or none (new). Provisional sessions wait; one whose trades retention dropped cannot be archived.';
+  'Sealed sessions, of a symbol or all, that lie in no archive (or not at the location named) with the trades stored here: their digest and number of trades, the session''s revision, and whether an older state of it is archived (changed), the same with other halts (halts), or none (new). Provisional sessions wait; one whose trades retention dropped cannot be archived, but its halts can.';
 
-CREATE FUNCTION market.mark_archived(symbol text, trade_date date, digest int8, location text, n int8 DEFAULT NULL) RETURNS boolean
+CREATE FUNCTION market.mark_archived(symbol text, trade_date date, digest int8, location text, n int8 DEFAULT NULL, halts text DEFAULT NULL) RETURNS boolean
 LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp
 AS $$
 #variable_conflict use_column
@@ -62,19 +72,19 @@ BEGIN
   END IF;
   -- told again, nothing changes
   IF EXISTS (SELECT FROM market.archived_sessions AS a WHERE a.instrument_id = instrument AND a.trade_date = mark_archived.trade_date
-      AND a.location = mark_archived.location AND a.digest = mark_archived.digest
+      AND a.location = mark_archived.location AND a.digest = mark_archived.digest AND a.halts IS NOT DISTINCT FROM mark_archived.halts
       AND a.system_identifier = (pg_control_system()).system_identifier) THEN
     RETURN false;
   END IF;
-  INSERT INTO market.archived_sessions AS a (instrument_id, trade_date, digest, location, n, revision)
-  VALUES (instrument, mark_archived.trade_date, mark_archived.digest, mark_archived.location, mark_archived.n, stored.revision)
-  ON CONFLICT (instrument_id, trade_date, location) DO UPDATE SET digest = excluded.digest, n = excluded.n, revision = excluded.revision,
+  INSERT INTO market.archived_sessions AS a (instrument_id, trade_date, digest, location, n, revision, halts)
+  VALUES (instrument, mark_archived.trade_date, mark_archived.digest, mark_archived.location, mark_archived.n, stored.revision, mark_archived.halts)
+  ON CONFLICT (instrument_id, trade_date, location) DO UPDATE SET digest = excluded.digest, n = excluded.n, revision = excluded.revision, halts = excluded.halts,
     archived_at = excluded.archived_at, system_identifier = excluded.system_identifier, timeline = excluded.timeline;
   RETURN true;
 END
 $$;
-COMMENT ON FUNCTION market.mark_archived(text, date, int8, text, int8) IS
-  'Says that a session lies at a location, written and read back, with this digest and (where told) so many trades; 55000 if that is not what is stored here. True if that is news.';
+COMMENT ON FUNCTION market.mark_archived(text, date, int8, text, int8, text) IS
+  'Says that a session lies at a location, written and read back, with this digest and (where told) so many trades and the halts of market.halts_digest(); 55000 if that is not what is stored here. True if that is news.';
 
 CREATE FUNCTION market.unmark_archived(symbol text, trade_date date, location text) RETURNS boolean
 LANGUAGE plpgsql VOLATILE STRICT SET search_path = pg_catalog, pg_temp
@@ -94,7 +104,7 @@ COMMENT ON FUNCTION market.unmark_archived(text, date, text) IS
 DO $$
 DECLARE f regprocedure;
 BEGIN
-  FOREACH f IN ARRAY ARRAY['market.mark_archived(text, date, int8, text, int8)', 'market.unmark_archived(text, date, text)']::regprocedure[] LOOP
+  FOREACH f IN ARRAY ARRAY['market.mark_archived(text, date, int8, text, int8, text)', 'market.unmark_archived(text, date, text)']::regprocedure[] LOOP
     EXECUTE pg_catalog.format('REVOKE ALL ON FUNCTION %s FROM PUBLIC', f);
     EXECUTE pg_catalog.format('GRANT EXECUTE ON FUNCTION %s TO market_writer', f);
   END LOOP;

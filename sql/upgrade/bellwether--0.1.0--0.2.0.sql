@@ -22,7 +22,7 @@ ALTER FOREIGN TABLE market.trades_scan ADD COLUMN calendar text NOT NULL;
 
 ALTER TABLE market.session_bars ADD COLUMN minutes_dropped_at timestamptz;
 
-ALTER TABLE market.archived_sessions ADD COLUMN n int8, ADD COLUMN timeline int4, ADD COLUMN revision int4;
+ALTER TABLE market.archived_sessions ADD COLUMN n int8, ADD COLUMN timeline int4, ADD COLUMN revision int4, ADD COLUMN halts text;
 ALTER TABLE market.archived_sessions ALTER COLUMN timeline SET DEFAULT (pg_catalog.pg_control_checkpoint()).timeline_id;
 
 ALTER TABLE market.policies DROP CONSTRAINT policies_action_check,

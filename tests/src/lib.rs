@@ -3,6 +3,7 @@
 //! [`cluster`] gives a fresh database with the extension to every test; [`testdata`] finds data that no one here wrote.
 //! [`slt`] runs the SQL spec on both engines and [`docs`] the examples of the manual.
 
+pub mod archive;
 pub mod cluster;
 pub mod docs;
 pub mod ledger;

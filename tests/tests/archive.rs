@@ -4,30 +4,15 @@ use anyhow::{Context, Result, ensure};
 use market::{Calendar, Session, TradeDate, Trades};
 use std::collections::BTreeSet;
 use std::fs;
-use std::path::{Path, PathBuf};
-use std::process::{Command, Output};
-use std::time::Duration;
+use std::process::Command;
+use tests::archive::{answers, archive, drop_trades, ended, files, killed, manifests, querycli};
 use tests::cluster::{self, Database};
 use tests::store::{self, Chance, generate, insert, put, same, seal, texts, view};
-use tokio_postgres::{Client, SimpleQueryMessage};
+use tokio_postgres::Client;
 
 const FIRST: &str = "2025-11-19";
 const LAST: &str = "2025-12-02";
 const SYMBOLS: [(&str, &str); 3] = [("X", "XNYS"), ("F", "CME_EQUITY"), ("H", "XHKG")];
-
-/// Says what a program said if it did not end as it should.
-fn ended(out: &Output, code: i32) -> Result<String> {
-    let (stdout, stderr) = (String::from_utf8_lossy(&out.stdout), String::from_utf8_lossy(&out.stderr));
-    ensure!(out.status.code() == Some(code), "ended with {}, not {code}\n{stdout}\n{stderr}", out.status);
-    Ok(stdout.into_owned())
-}
-
-fn archive(database: &Database, folder: &Path, action: &[&str]) -> Result<Command> {
-    let mut command = Command::new(tests::program("querycli")?);
-    command.arg("archive").args(action).arg("--archive").arg(folder).args(["--db", &database.url]);
-    command.env_remove("BELLWETHER_DB").env_remove("BELLWETHER_ARCHIVE");
-    Ok(command)
-}
 
 /// Three instruments with two weeks of sessions, some of them revised, one with a busted trade.
 async fn filled(name: &str, n: usize) -> Result<(Database, Client)> {
@@ -82,14 +67,6 @@ async fn facts(client: &Client) -> Result<Vec<String>> {
         all.extend(view(client, symbol).await?);
     }
     Ok(all)
-}
-
-/// What retention does when everything is archived: the trades go, the bars stay.
-async fn drop_trades(client: &Client) -> Result<()> {
-    client
-        .batch_execute("DELETE FROM market.trade_blocks; UPDATE market.session_bars SET trades_dropped_at = now()")
-        .await?;
-    Ok(())
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -155,40 +132,6 @@ async fn a_revised_session_replaces_the_archived_one() -> Result<()> {
     let said = ended(&archive(&database, folder.path(), &["verify"])?.output()?, 0)?;
     assert!(!said.contains("leftover"), "the old file is gone: {said}");
     Ok(())
-}
-
-/// The sessions that have a manifest.
-fn manifests(folder: &Path) -> usize {
-    files(&folder.join("sessions")).iter().filter(|path| path.extension().is_some_and(|e| e == "json")).count()
-}
-
-fn files(folder: &Path) -> Vec<PathBuf> {
-    let mut found = Vec::new();
-    for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
-        match entry.path() {
-            path if path.is_dir() => found.extend(files(&path)),
-            path => found.push(path),
-        }
-    }
-    found.sort();
-    found
-}
-
-/// Starts a program, kills it with -9 as soon as `when` says so, and whether it was killed before it ended.
-async fn killed(mut command: Command, mut when: impl AsyncFnMut() -> Result<bool>) -> Result<bool> {
-    let mut child = command.stdout(std::process::Stdio::null()).spawn()?;
-    loop {
-        if child.try_wait()?.is_some() {
-            return Ok(false);
-        }
-        if when().await? {
-            let caught = tests::signal(child.id(), "-9")?;
-            child.wait()?;
-            return Ok(caught);
-        }
-        // how often it looks decides nothing: whenever the kill comes, the same must hold
-        tokio::time::sleep(Duration::from_millis(2)).await;
-    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -373,29 +316,6 @@ fn requests(chance: &mut Chance, n: usize) -> Vec<String> {
             format!("{sql})")
         })
         .collect()
-}
-
-async fn answers(client: &Client, sql: &str) -> Result<Vec<String>> {
-    let mut rows = Vec::new();
-    for message in client.simple_query(sql).await? {
-        if let SimpleQueryMessage::Row(row) = message {
-            let cells: Vec<&str> = (0..row.len()).map(|at| row.get(at).unwrap_or_default()).collect();
-            rows.push(cells.join(","));
-        }
-    }
-    Ok(rows)
-}
-
-fn querycli(arguments: &[&str], script: &Path) -> Result<Vec<String>> {
-    let out = Command::new(tests::program("querycli")?)
-        .args(arguments)
-        .args(["--format", "csv", "-f"])
-        .arg(script)
-        .env_remove("BELLWETHER_DB")
-        .env_remove("BELLWETHER_ARCHIVE")
-        .output()?;
-    let text = ended(&out, 0)?;
-    Ok(text.lines().filter(|line| !line.starts_with("q,")).map(str::to_owned).collect())
 }
 
 /// Random requests, `BELLWETHER_REQUESTS` of them: SQL, querycli over the database and querycli over the archive say the same

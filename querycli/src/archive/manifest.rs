@@ -9,8 +9,8 @@ use market::TradeDate;
 use serde::{Deserialize, Serialize};
 use xxhash_rust::xxh3::xxh3_128;
 
-/// The version of the layout that this program writes.
-pub const FORMAT: u32 = 1;
+/// The version of the layout that this program writes. Version 1 had neither halts nor the calendars that come with the program.
+pub const FORMAT: u32 = 2;
 /// The folder of the manifests.
 pub const SESSIONS: &str = "sessions";
 /// The folder of the trades.
@@ -54,10 +54,13 @@ pub struct Manifest {
     pub trades: Content,
     /// The block of minute bars; none if no trade counts for a bar.
     pub minutes: Option<Content>,
-    /// The calendar, if a user published it; none for one that comes with the program.
+    /// The calendar; none for one that comes with the program, in version 1 or where it is made of its name alone.
     pub calendar: Option<Content>,
     /// The session's bars, one a segment.
     pub bars: Vec<SegmentRow>,
+    /// When trading stopped; none in version 1.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub halts: Option<Halts>,
     /// xxh3 of the manifest with this field empty.
     pub checksum: String,
 }
@@ -116,6 +119,32 @@ pub struct SegmentRow {
     pub notional: String,
     pub trades: i64,
     pub priced: i64,
+}
+
+/// The halts of a session, and of the days before it that have none.
+#[derive(Serialize, Deserialize, Clone, PartialEq, Eq, Debug, Default)]
+#[serde(deny_unknown_fields)]
+pub struct Halts {
+    /// When the database was asked.
+    pub known_at: String,
+    /// The instrument's session before, as the database had it: what ended by its end is not here. None: its first.
+    pub after: Option<String>,
+    /// `market.session_halts`, in its order.
+    pub noted: Vec<HaltRow>,
+}
+
+/// A halt as `market.calendar_exceptions` has it, times as PostgreSQL prints them in UTC.
+#[derive(Serialize, Deserialize, Clone, PartialEq, Eq, Debug, Default)]
+#[serde(deny_unknown_fields)]
+pub struct HaltRow {
+    pub calendar: String,
+    pub trade_date: String,
+    pub whole_market: bool,
+    pub kind: String,
+    pub from_ts: String,
+    pub till_ts: Option<String>,
+    pub note: Option<String>,
+    pub source: String,
 }
 
 impl Content {
@@ -185,7 +214,7 @@ impl Manifest {
     pub fn from_bytes(file: &str, bytes: &[u8]) -> Result<Manifest> {
         let manifest: Manifest = serde_json::from_slice(bytes).map_err(|error| match format_of(bytes) {
             Some(format) if format > FORMAT => Error::world(
-                format!("archived file {file} is of format {format}; this querycli reads {FORMAT}"),
+                format!("archived file {file} is of format {format}; this querycli reads up to {FORMAT}"),
                 "use a newer querycli",
             ),
             _ => changed(file, &format!("it is no manifest: {error}")),
@@ -193,6 +222,9 @@ impl Manifest {
         // written again it must be the same, to the last space
         if manifest.to_bytes()? != bytes {
             return Err(changed(file, "its checksum is wrong"));
+        }
+        if !(1..=FORMAT).contains(&manifest.format) || (manifest.format == 1) != manifest.halts.is_none() {
+            return Err(changed(file, "its format is not what it holds"));
         }
         if manifest.file()? != file {
             return Err(changed(file, &format!("it is the manifest of {}", manifest.name())));
@@ -310,6 +342,11 @@ mod tests {
             minutes: Some(content("minutes/x")),
             calendar: None,
             bars: vec![SegmentRow { segment: "RTH".into(), volume: "1.5".into(), ..SegmentRow::default() }],
+            halts: Some(Halts {
+                known_at: "2025-11-29 00:00:01+00".into(),
+                after: Some("2025-11-27".into()),
+                noted: vec![HaltRow { calendar: "24/7".into(), note: Some("\"news\"".into()), ..HaltRow::default() }],
+            }),
             checksum: String::new(),
         }
     }
@@ -329,6 +366,28 @@ mod tests {
         }
         for end in 0..bytes.len() {
             assert!(Manifest::from_bytes(&file, &bytes[..end]).is_err(), "cut at {end}");
+        }
+        Ok(())
+    }
+
+    /// What the release with format 1 wrote is read, is written again as it was, and has no halts.
+    #[test]
+    fn a_manifest_of_format_1_is_read() -> Result<()> {
+        let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/../tests/data/archive-1/");
+        for day in ["2025-11-26", "2025-11-28"] {
+            let file = format!("sessions/symbol=GOLD/{day}.json");
+            let bytes =
+                std::fs::read(format!("{folder}{file}")).map_err(|error| Error::world(error.to_string(), ""))?;
+            let read = Manifest::from_bytes(&file, &bytes)?;
+            assert_eq!((read.format, read.halts.as_ref(), read.calendar.as_ref()), (1, None, None));
+            assert_eq!(read.to_bytes()?, bytes);
+            // no later format, and none that says it is another
+            for format in [0, 2, 3] {
+                let bytes = Manifest { format, ..read.clone() }.to_bytes()?;
+                assert!(Manifest::from_bytes(&file, &bytes).is_err(), "{format}");
+            }
+            let halts = Some(Halts::default());
+            assert!(Manifest::from_bytes(&file, &Manifest { halts, ..read }.to_bytes()?).is_err());
         }
         Ok(())
     }

@@ -4,7 +4,7 @@
 //! sessions/symbol=ESZ25/2025-11-28.json                          the manifest: the session is archived if it is here
 //! trades/symbol=ESZ25/trade_date=2025-11-28/DIGEST.parquet       its trades, for any reader of Parquet
 //! minutes/symbol=ESZ25/2025-11-28-HASH.bars                      its minute bars, as the database stores them
-//! calendars/XNYS@2-HASH.toml                                     a calendar that a user published
+//! calendars/XNYS@2-HASH.toml                                     the calendar that its bars were made with
 //! ```
 //!
 //! Push writes the files, then the manifest, reads all of it back, and tells the database last (push.rs). So at any moment a
@@ -12,6 +12,8 @@
 
 pub mod command;
 mod file;
+mod halts;
+mod hours;
 mod manifest;
 mod place;
 mod prune;
@@ -34,13 +36,16 @@ use crate::db::Instrument;
 use crate::error::{Error, Result};
 use crate::known::Calendars;
 use bytes::Bytes;
-use manifest::{CALENDARS, SESSIONS, manifest_file, symbol_folder, symbol_of_folder};
+use manifest::{SESSIONS, manifest_file, symbol_folder, symbol_of_folder};
 use market::{Nanos, Roll, Symbol, TradeDate};
 use std::fmt;
+use std::sync::atomic::AtomicBool;
 
 /// An archive, to read.
 pub struct Archive {
     place: Place,
+    /// Whether it was said that it is older than halts.
+    remarked: AtomicBool,
 }
 
 impl fmt::Debug for Archive {
@@ -82,7 +87,11 @@ impl Archive {
                 "querycli archive push makes one",
             ));
         }
-        Ok(Archive { place })
+        Ok(Archive::at(place))
+    }
+
+    fn at(place: Place) -> Archive {
+        Archive { place, remarked: AtomicBool::new(false) }
     }
 
     /// Where it lies.
@@ -168,19 +177,21 @@ impl Archive {
         manifest.minutes.as_ref().map(|content| content.read(&self.place)).transpose()
     }
 
-    /// The instruments, each with the calendar of its newest session. Ids are places in the sorted list of symbols.
+    /// The instruments' ids, which are places in the sorted list of symbols, and symbols.
     ///
     /// # Errors
-    /// A manifest that is not what was written; a calendar this program does not know.
-    pub fn instruments(&self, calendars: &Calendars) -> Result<Vec<Instrument>> {
-        let mut found = Vec::new();
-        for (at, symbol) in self.symbols()?.into_iter().enumerate() {
-            if let Some(manifest) = self.newest(&symbol)? {
-                let calendar = calendars.find(&manifest.instrument.calendar)?;
-                found.push(Instrument { id: at as i32 + 1, symbol, calendar });
-            }
-        }
-        Ok(found)
+    /// A folder that cannot be read.
+    pub fn named(&self) -> Result<Vec<(i32, String)>> {
+        Ok((1..).zip(self.symbols()?).collect())
+    }
+
+    /// An instrument with the hours of its newest session; `None` if there is none.
+    ///
+    /// # Errors
+    /// A manifest that is not what was written; a version of a calendar that this program does not know.
+    pub fn instrument(&self, (id, symbol): (i32, String), calendars: &Calendars) -> Result<Option<Instrument>> {
+        let Some(manifest) = self.newest(&symbol)? else { return Ok(None) };
+        Ok(Some(Instrument { id, symbol, calendar: self.calendar(&manifest, calendars)? }))
     }
 
     /// The instrument of a symbol as users write it: `ESZ25`, `ESZ5` (the year nearest to `near`), `ES.c.0`.
@@ -206,13 +217,14 @@ impl Archive {
                 Symbol::Plain(_) => None,
             },
         };
-        let Some((at, manifest)) = at.and_then(|at| Some((at, self.newest(&symbols[at]).transpose()?))) else {
-            let nearest = market::nearest::nearest(asked, symbols.iter().map(String::as_str)).map(str::to_owned);
-            return Err(market::Error::Unknown { what: "symbol", name: asked.to_owned(), nearest }.into());
+        let found = match at {
+            Some(at) => self.instrument((at as i32 + 1, symbols[at].clone()), calendars)?,
+            None => None,
         };
-        let manifest = manifest?;
-        let calendar = calendars.find(&manifest.instrument.calendar)?;
-        Ok(Instrument { id: at as i32 + 1, symbol: symbols[at].clone(), calendar })
+        found.ok_or_else(|| {
+            let nearest = market::nearest::nearest(asked, symbols.iter().map(String::as_str)).map(str::to_owned);
+            market::Error::Unknown { what: "symbol", name: asked.to_owned(), nearest }.into()
+        })
     }
 
     /// The contract of a root that is `rank`-th by expiry among those that still trade at `near`.
@@ -249,23 +261,5 @@ impl Archive {
         let Some(at) = days.iter().rev().find(|other| **other <= day).or(days.first()) else { return Ok(None) };
         let manifest = self.manifest(symbol, *at)?;
         Ok(manifest.and_then(|manifest| manifest.instrument.tick_size?.parse().ok()))
-    }
-
-    /// Makes the calendars that users published known, as the database does.
-    ///
-    /// # Errors
-    /// A file that is not what was written.
-    pub fn adopt_calendars(&self, calendars: &Calendars) -> Result<()> {
-        for (name, _) in self.place.list(CALENDARS)? {
-            let Some((id, version, hash)) = push::calendar_of_file(&name) else { continue };
-            let file = format!("{CALENDARS}/{name}");
-            let bytes = self.place.read(&file)?.unwrap_or_default();
-            if push::calendar_hash(&bytes) != hash {
-                return Err(manifest::changed(&file, "its bytes are not those that were written"));
-            }
-            let text = String::from_utf8_lossy(&bytes);
-            calendars.adopt(&id, version, &text)?;
-        }
-        Ok(())
     }
 }

@@ -2,16 +2,20 @@
 //!
 //! For each session: its blocks are read in one snapshot and their digest compared with the database's; the files are written
 //! and then the manifest; all of it is read back from the disk, decoded, and the digest compared again; only then does the
-//! database hear of it. A push that was interrupted is taken up by the next: what is archived already is not written again.
+//! database hear of it. A push that was interrupted is taken up by the next: what is archived already is not written again. Where
+//! halts alone changed since, also of a session whose trades retention dropped, the manifest is written anew over the same files.
 
-use super::manifest::{CALENDARS, Content, FORMAT, Manifest, Origin, SegmentRow, Terms, minutes_file, trades_file};
+use super::hours::Filed;
+use super::manifest::{
+    CALENDARS, Content, FORMAT, Halts, Manifest, Origin, SegmentRow, Terms, minutes_file, trades_file,
+};
 use super::place::Place;
-use super::{Archive, Selection, file};
+use super::{Archive, Selection, file, halts};
 use crate::db::{Blocks, Db, Narrow, Part};
 use crate::error::{Error, Result};
 use bytes::Bytes;
 use market::{TradeDate, Trades, block};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use tokio_postgres::{Client, Row};
 use xxhash_rust::xxh3::xxh3_64;
@@ -48,15 +52,16 @@ struct Sealed {
     calendar_version: i32,
     terms: Terms,
     symbol: String,
+    /// Retention dropped its trades: what is archived of them stays.
+    dropped: bool,
 }
 
 const SEALED: &str = "
     SELECT i.id, i.symbol, s.trade_date::text, s.digest, s.state, s.revision, s.sealed_at::text, s.calendar_version,
-           i.kind, i.calendar, i.venue, i.root, i.expiry::text, i.currency, t.tick_size::text, t.multiplier::text
+           i.kind, i.calendar, i.venue, i.root, i.expiry::text, i.currency, t.tick_size::text, t.multiplier::text, s.dropped
     FROM (SELECT instrument_id, trade_date, min(digest) AS digest, min(state) AS state, max(revision) AS revision,
-                 max(sealed_at) AS sealed_at, max(calendar_version) AS calendar_version
-          FROM market.session_bars GROUP BY instrument_id, trade_date
-          HAVING bool_and(state <> 'provisional' AND trades_dropped_at IS NULL)) AS s
+                 max(sealed_at) AS sealed_at, max(calendar_version) AS calendar_version, bool_or(trades_dropped_at IS NOT NULL) AS dropped
+          FROM market.session_bars GROUP BY instrument_id, trade_date HAVING bool_and(state <> 'provisional')) AS s
     JOIN market.instruments AS i ON i.id = s.instrument_id
     LEFT JOIN LATERAL (SELECT tick_size, multiplier FROM market.instrument_terms AS t
       WHERE t.instrument_id = i.id AND t.from_date <= s.trade_date ORDER BY from_date DESC LIMIT 1) AS t ON true";
@@ -81,6 +86,7 @@ fn sealed(row: &Row) -> Result<Sealed> {
             tick_size: row.get(14),
             multiplier: row.get(15),
         },
+        dropped: row.get(16),
     })
 }
 
@@ -97,39 +103,88 @@ pub async fn push(
     push: &Push,
     mut each: impl FnMut(&Pushed),
 ) -> Result<()> {
-    let archive = Archive { place: place.clone() };
+    let archive = Archive::at(place.clone());
     let _lock = place.lock_to_write()?;
     db.begin().await?;
     let origin = origin(db).await?;
-    let all: Vec<(i32, TradeDate)> = listed(db, push).await?.iter().map(|s| (s.instrument, s.day)).collect();
+    let all = listed(db, place, push).await?;
+    let mut filed = Filed::default();
     for some in all.chunks(SESSIONS_A_SNAPSHOT) {
         db.begin().await?;
         for &(instrument, day) in some {
             let Some(session) = one(db, instrument, day).await? else { continue };
             let name = format!("{} {}", session.symbol, session.day);
-            // an upgrade may have filed the calendar that it was archived without
-            let text = calendar_text(db, &session.terms.calendar, session.calendar_version).await;
-            let of_database = text.is_ok_and(|text| text.is_some());
-            let done = match archived(&archive, &session, &origin, of_database) {
-                Ok(Some(manifest)) => Ok(Pushed::Known(Box::new(manifest))),
-                // what is there and broken is written again
-                Ok(None) | Err(_) => write(db, &archive, &session, &origin).await.map(|m| Pushed::Written(Box::new(m))),
+            let done = match now(db, &session, &mut filed).await {
+                Ok(now) => session_pushed(db, &archive, &session, &origin, now).await,
+                Err(error) => Err(error),
             };
             let told = match &done {
-                Ok(Pushed::Written(manifest) | Pushed::Known(manifest)) => match tell(writer, place, manifest).await {
-                    Ok(()) => remove_old(&archive, manifest),
-                    refused => refused,
-                },
+                Ok(Some((Pushed::Written(manifest) | Pushed::Known(manifest), digest))) => {
+                    match tell(writer, place, manifest, digest).await {
+                        Ok(()) => remove_old(&archive, manifest),
+                        refused => refused,
+                    }
+                }
                 _ => Ok(()),
             };
             match (done, told) {
                 (_, Err(error)) if writer.is_closed() => return Err(error),
                 (Err(error), _) | (_, Err(error)) => each(&Pushed::Failed(name, error)),
-                (Ok(done), Ok(())) => each(&done),
+                (Ok(Some((done, _))), Ok(())) => each(&done),
+                (Ok(None), _) => {}
             }
         }
     }
     Ok(())
+}
+
+/// What belongs to a session and may change without it.
+struct Now {
+    halts: Halts,
+    /// What `market.halts_digest` says of them.
+    halts_digest: String,
+    /// The calendar's file.
+    calendar: Option<(Content, Vec<u8>)>,
+}
+
+async fn now(db: &Db, session: &Sealed, filed: &mut Filed) -> Result<Now> {
+    let (halts, halts_digest) = halts::of_session(&*db.leader().await?, session.instrument, session.day).await?;
+    let calendar = filed.calendar(db, &session.terms.calendar, session.calendar_version).await?;
+    Ok(Now { halts, halts_digest, calendar })
+}
+
+/// Brings a session's archived state up to date, and what the database shall be told of its halts. `None`: its trades are gone and
+/// are not archived here.
+async fn session_pushed(
+    db: &Arc<Db>,
+    archive: &Archive,
+    session: &Sealed,
+    origin: &Origin,
+    now: Now,
+) -> Result<Option<(Pushed, String)>> {
+    let digest = now.halts_digest.clone();
+    let done = match (archived(archive, session, origin), session.dropped) {
+        (Ok(Some(manifest)), _) => brought_up(archive, manifest, now)?,
+        (Ok(None), true) => return Ok(None),
+        (Err(error), true) => return Err(error),
+        // what is there and broken is written again
+        (Ok(None) | Err(_), false) => Pushed::Written(Box::new(write(db, archive, session, origin, now).await?)),
+    };
+    Ok(Some((done, digest)))
+}
+
+/// Writes a manifest anew over the same files where halts changed, or where an older program wrote it.
+fn brought_up(archive: &Archive, archived: Manifest, now: Now) -> Result<Pushed> {
+    let calendar = now.calendar.as_ref().map(|(content, _)| content.clone());
+    let same = |halts: &Halts| (&halts.noted, &halts.after) == (&now.halts.noted, &now.halts.after);
+    if archived.calendar == calendar && archived.halts.as_ref().is_some_and(same) {
+        return Ok(Pushed::Known(Box::new(archived)));
+    }
+    if let Some((content, bytes)) = &now.calendar {
+        put(&archive.place, content, bytes)?;
+    }
+    let manifest = Manifest { format: FORMAT, calendar, halts: Some(now.halts), ..archived };
+    Ok(Pushed::Written(Box::new(manifest_written(archive, &manifest)?)))
 }
 
 async fn origin(db: &Db) -> Result<Origin> {
@@ -139,11 +194,22 @@ async fn origin(db: &Db) -> Result<Origin> {
     Ok(Origin { system_identifier: row.get(0), timeline: row.get(1), database: row.get(2) })
 }
 
-async fn listed(db: &Db, push: &Push) -> Result<Vec<Sealed>> {
+/// The sessions whose trades are there, and those that have only new halts to be archived.
+async fn listed(db: &Db, place: &Place, push: &Push) -> Result<Vec<(i32, TradeDate)>> {
+    let client = db.leader().await?;
+    let of_halts = "SELECT DISTINCT i.symbol, p.trade_date::text FROM market.archive_pending(location => $1) AS p
+                    JOIN market.instruments AS i ON i.symbol = p.symbol WHERE p.state = 'halts'";
+    let of_halts = client.query(of_halts, &[&place.location()]).await?;
+    let of_halts: BTreeSet<(String, String)> = of_halts.iter().map(|row| (row.get(0), row.get(1))).collect();
     let sql = format!("{SEALED} ORDER BY i.symbol, s.trade_date");
-    let rows = db.leader().await?.query(&sql, &[]).await?;
-    let mut all = rows.iter().map(sealed).collect::<Result<Vec<_>>>()?;
-    all.retain(|session| push.selection.takes(&session.symbol, session.day));
+    let mut all = Vec::new();
+    for row in client.query(&sql, &[]).await? {
+        let session = sealed(&row)?;
+        let wanted = !session.dropped || of_halts.contains(&(session.symbol.clone(), session.day.to_string()));
+        if wanted && push.selection.takes(&session.symbol, session.day) {
+            all.push((session.instrument, session.day));
+        }
+    }
     Ok(all)
 }
 
@@ -154,14 +220,13 @@ async fn one(db: &Db, instrument: i32, day: TradeDate) -> Result<Option<Sealed>>
     rows.first().map(sealed).transpose()
 }
 
-/// The session's manifest, if it is archived as it is now and its files are whole.
-fn archived(archive: &Archive, session: &Sealed, origin: &Origin, own_calendar: bool) -> Result<Option<Manifest>> {
+/// The session's manifest, if its trades and bars are archived as they are now and its files are whole.
+fn archived(archive: &Archive, session: &Sealed, origin: &Origin) -> Result<Option<Manifest>> {
     let Some(manifest) = archive.manifest(&session.symbol, session.day)? else { return Ok(None) };
     let same = manifest.digest()? == session.digest
         && manifest.state == session.state
         && manifest.revision == session.revision
         && manifest.calendar_version == session.calendar_version
-        && manifest.calendar.is_some() == own_calendar
         && manifest.instrument == session.terms
         && manifest.origin == *origin;
     if !same {
@@ -184,7 +249,7 @@ async fn trades_of(db: &Arc<Db>, session: &Sealed) -> Result<Trades> {
     Ok(all)
 }
 
-async fn write(db: &Arc<Db>, archive: &Archive, session: &Sealed, origin: &Origin) -> Result<Manifest> {
+async fn write(db: &Arc<Db>, archive: &Archive, session: &Sealed, origin: &Origin, now: Now) -> Result<Manifest> {
     let trades = trades_of(db, session).await?;
     let digest = market::digest(&trades);
     if digest != session.digest || trades.is_empty() {
@@ -209,10 +274,7 @@ async fn write(db: &Arc<Db>, archive: &Archive, session: &Sealed, origin: &Origi
         let name = minutes_file(&session.symbol, session.day, xxh3_64(&minutes));
         contents.push((Content::of(name, &minutes), minutes.to_vec()));
     }
-    if let Some(text) = calendar_text(db, &session.terms.calendar, session.calendar_version).await? {
-        let name = calendar_file(&session.terms.calendar, session.calendar_version, text.as_bytes());
-        contents.push((Content::of(name, text.as_bytes()), text.into_bytes()));
-    }
+    contents.extend(now.calendar);
     let named =
         |folder: &str| contents.iter().map(|(content, _)| content).find(|c| c.file.starts_with(folder)).cloned();
     let manifest = Manifest {
@@ -233,6 +295,7 @@ async fn write(db: &Arc<Db>, archive: &Archive, session: &Sealed, origin: &Origi
         minutes: named(super::manifest::MINUTES),
         calendar: named(CALENDARS),
         bars,
+        halts: Some(now.halts),
         checksum: String::new(),
     };
     commit(archive, &manifest, &contents, &trades)
@@ -250,11 +313,22 @@ pub fn commit(
 ) -> Result<Manifest> {
     let place = &archive.place;
     for (content, bytes) in contents {
-        place.write(&content.file, bytes)?;
+        put(place, content, bytes)?;
     }
     read_back(place, manifest, trades)?;
+    manifest_written(archive, manifest)
+}
+
+/// Writes a file, unless it is there: a calendar is of many sessions.
+fn put(place: &Place, content: &Content, bytes: &[u8]) -> Result<()> {
+    let there = content.file.starts_with(CALENDARS) && content.read(place).is_ok();
+    if there { Ok(()) } else { place.write(&content.file, bytes) }
+}
+
+/// Writes a manifest and reads it back.
+fn manifest_written(archive: &Archive, manifest: &Manifest) -> Result<Manifest> {
     let name = manifest.file()?;
-    place.write(&name, &manifest.to_bytes()?)?;
+    archive.place.write(&name, &manifest.to_bytes()?)?;
     let written = archive.manifest(&manifest.symbol, manifest.day()?)?;
     written.ok_or_else(|| super::manifest::changed(&name, "it was written and is not there"))
 }
@@ -305,17 +379,8 @@ pub async fn segment_rows(client: &Client, instrument: i32, day: TradeDate) -> R
     Ok(rows.iter().map(row).collect())
 }
 
-/// The text of a calendar's version that the database holds, a user's or one kept by an upgrade; `None` for one that comes with the
-/// program. A user's may have the number of the shipped one.
-async fn calendar_text(db: &Db, calendar: &str, version: i32) -> Result<Option<String>> {
-    let id = db.calendars.find(calendar)?.id().to_owned();
-    let sql = "SELECT toml || exceptions FROM market.calendar_versions WHERE calendar = $1 AND version = $2 AND state = 'published'";
-    let row = db.leader().await?.query_opt(sql, &[&id, &version]).await?;
-    Ok(row.map(|row| row.get(0)))
-}
-
 /// `XNYS@2-HASH.toml`.
-fn calendar_file(calendar: &str, version: i32, bytes: &[u8]) -> String {
+pub fn calendar_file(calendar: &str, version: i32, bytes: &[u8]) -> String {
     let folder = super::manifest::symbol_folder(calendar);
     let id = folder.strip_prefix("symbol=").unwrap_or(&folder);
     format!("{CALENDARS}/{id}@{version}-{}.toml", calendar_hash(bytes))
@@ -335,10 +400,10 @@ pub fn calendar_of_file(name: &str) -> Option<(String, i32, String)> {
 }
 
 /// Tells the database that a session is archived here; it refuses if it has sealed other trades since.
-async fn tell(writer: &Client, place: &Place, manifest: &Manifest) -> Result<()> {
-    let sql = "SELECT market.mark_archived($1, $2::text::date, $3, $4, $5)";
+async fn tell(writer: &Client, place: &Place, manifest: &Manifest, halts: &str) -> Result<()> {
+    let sql = "SELECT market.mark_archived($1, $2::text::date, $3, $4, $5, $6)";
     let (digest, n) = (manifest.digest()? as i64, manifest.n as i64);
-    writer.query_one(sql, &[&manifest.symbol, &manifest.trade_date, &digest, &place.location(), &n]).await?;
+    writer.query_one(sql, &[&manifest.symbol, &manifest.trade_date, &digest, &place.location(), &n, &halts]).await?;
     Ok(())
 }
 

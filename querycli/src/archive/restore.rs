@@ -5,7 +5,7 @@
 
 use super::manifest::{Manifest, SegmentRow, changed};
 use super::push::segment_rows;
-use super::{Archive, Selection, file};
+use super::{Archive, Selection, file, halts};
 use crate::db::{Db, date, literal};
 use crate::error::{Error, Result};
 use market::block;
@@ -71,7 +71,11 @@ async fn session(writer: &mut Client, archive: &Archive, manifest: Manifest) -> 
                 "restore into another database, or remove what is there",
             ));
         }
-        Some((_, false)) if n == manifest.n => return Ok(Restored::Known(Box::new(manifest))),
+        Some((_, false)) if n == manifest.n => {
+            halts::restore(client, instrument, &manifest).await?;
+            transaction.commit().await?;
+            return Ok(Restored::Known(Box::new(manifest)));
+        }
         _ => {}
     }
     let payload = block::encode_session(&trades)?;
@@ -94,6 +98,7 @@ async fn session(writer: &mut Client, archive: &Archive, manifest: Manifest) -> 
             "the database's calendar or corrections are not those of the archive; nothing was changed",
         ));
     }
+    halts::restore(client, instrument, &manifest).await?;
     transaction.commit().await?;
     Ok(Restored::Written(Box::new(manifest)))
 }

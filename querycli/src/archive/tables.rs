@@ -170,19 +170,19 @@ impl TableProvider for ArchiveTable {
         let make = Arc::new(move || {
             let (db, wanted, schema) = (Arc::clone(&db), wanted.clone(), Arc::clone(&schema));
             let of = Arc::clone(&schema);
-            let batch = async move { rows(&db, kind, &wanted, of).await.map_err(external) };
+            let batch = async move { rows(&db, kind, &wanted, of).map_err(external) };
             Box::pin(RecordBatchStreamAdapter::new(schema, stream::once(batch))) as _
         });
         plan(vec![Lazy::new(Arc::clone(&self.schema), label, make)], Arc::clone(&self.schema), projection, limit)
     }
 }
 
-async fn rows(db: &Db, kind: Kind, wanted: &Wanted, schema: SchemaRef) -> Result<RecordBatch> {
+fn rows(db: &Db, kind: Kind, wanted: &Wanted, schema: SchemaRef) -> Result<RecordBatch> {
     let Some(archive) = &db.archive else { return Ok(RecordBatch::new_empty(schema)) };
-    let mut found: Vec<(Instrument, Manifest)> = Vec::new();
+    let mut found: Vec<(i32, Manifest)> = Vec::new();
     let mut spans: Vec<(i64, TradeDate, TradeDate)> = Vec::new();
-    for instrument in Instrument::all(db, &wanted.instruments).await? {
-        let mut days = archive.days(&instrument.symbol)?;
+    for (id, symbol) in Instrument::archived(archive, &wanted.instruments)? {
+        let mut days = archive.days(&symbol)?;
         if kind == Kind::Instruments {
             let (Some(&first), Some(&last)) = (days.first(), days.last()) else { continue };
             spans.push((days.len() as i64, first, last));
@@ -191,9 +191,7 @@ async fn rows(db: &Db, kind: Kind, wanted: &Wanted, schema: SchemaRef) -> Result
             days.retain(|day| wanted.days.0 <= *day && *day <= wanted.days.1);
         }
         for day in days {
-            if let Some(manifest) = archive.manifest(&instrument.symbol, day)? {
-                found.push((instrument.clone(), manifest));
-            }
+            found.extend(archive.manifest(&symbol, day)?.map(|manifest| (id, manifest)));
         }
     }
     let columns = match kind {
@@ -223,20 +221,20 @@ fn instants(values: impl Iterator<Item = Option<i64>>) -> ArrayRef {
 }
 
 /// `2025-11-28 14:30:00+00`, as PostgreSQL prints it in UTC.
-fn micros(text: &str) -> Option<i64> {
+pub fn micros(text: &str) -> Option<i64> {
     let text = text.strip_suffix("+00")?;
     let at = chrono::NaiveDateTime::parse_from_str(text, "%Y-%m-%d %H:%M:%S%.f").ok()?;
     Some(at.and_utc().timestamp_micros())
 }
 
-fn instruments(found: &[(Instrument, Manifest)], spans: &[(i64, TradeDate, TradeDate)]) -> Vec<ArrayRef> {
+fn instruments(found: &[(i32, Manifest)], spans: &[(i64, TradeDate, TradeDate)]) -> Vec<ArrayRef> {
     let terms = || found.iter().map(|(_, manifest)| &manifest.instrument);
     let day = |of: fn(&(i64, TradeDate, TradeDate)) -> TradeDate| -> ArrayRef {
         Arc::new(Date32Array::from_iter_values(spans.iter().map(|span| of(span).0)))
     };
     vec![
-        Arc::new(Int32Array::from_iter_values(found.iter().map(|(instrument, _)| instrument.id))),
-        texts(found.iter().map(|(instrument, _)| Some(instrument.symbol.as_str()))),
+        Arc::new(Int32Array::from_iter_values(found.iter().map(|(id, _)| *id))),
+        texts(found.iter().map(|(_, manifest)| Some(manifest.symbol.as_str()))),
         texts(terms().map(|terms| Some(terms.kind.as_str()))),
         texts(terms().map(|terms| Some(terms.calendar.as_str()))),
         texts(terms().map(|terms| terms.venue.as_deref())),
@@ -251,7 +249,7 @@ fn instruments(found: &[(Instrument, Manifest)], spans: &[(i64, TradeDate, Trade
     ]
 }
 
-fn sessions(found: &[(Instrument, Manifest)]) -> Result<Vec<ArrayRef>> {
+fn sessions(found: &[(i32, Manifest)]) -> Result<Vec<ArrayRef>> {
     let each = || found.iter().map(|(_, manifest)| manifest);
     let digests = each().map(|m| Ok(m.digest()? as i64)).collect::<Result<Vec<_>>>()?;
     let bytes = each().map(|m| m.contents().map(|content| content.bytes as i64).sum::<i64>());
@@ -274,12 +272,12 @@ fn sessions(found: &[(Instrument, Manifest)]) -> Result<Vec<ArrayRef>> {
     ])
 }
 
-fn bars(found: &[(Instrument, Manifest)]) -> Result<Vec<ArrayRef>> {
-    let each = || found.iter().flat_map(|(i, m)| m.bars.iter().map(move |bar| (i, m, bar)));
+fn bars(found: &[(i32, Manifest)]) -> Result<Vec<ArrayRef>> {
+    let each = || found.iter().flat_map(|(id, m)| m.bars.iter().map(move |bar| (id, m, bar)));
     let digests = each().map(|(_, m, _)| Ok(m.digest()? as i64)).collect::<Result<Vec<_>>>()?;
     Ok(vec![
         texts(each().map(|(_, m, _)| Some(m.symbol.as_str()))),
-        Arc::new(Int32Array::from_iter_values(each().map(|(i, _, _)| i.id))),
+        Arc::new(Int32Array::from_iter_values(each().map(|(id, _, _)| *id))),
         dates(each().map(|(_, m, _)| Some(m.trade_date.as_str()))),
         texts(each().map(|(_, _, bar)| Some(bar.segment.as_str()))),
         instants(each().map(|(_, _, bar)| bar.opens_at.as_deref().and_then(micros))),

@@ -4,7 +4,7 @@ use super::manifest::{
     CALENDARS, MINUTES, Manifest, SESSIONS, TRADES, changed, manifest_file, minutes_file, symbol_of_folder, trades_file,
 };
 use super::place::{LOCK, TEMPORARY};
-use super::{Archive, Selection, file};
+use super::{Archive, Selection, file, halts};
 use crate::db::Db;
 use crate::error::{Error, Result};
 use market::{MinuteBar, TradeDate, decode_minutes};
@@ -119,13 +119,14 @@ fn stray(file: &str) -> Option<Error> {
 /// # Errors
 /// What the server says.
 pub async fn against(db: &Db, archive: &Archive, selection: &Selection, mut each: impl FnMut(&Verified)) -> Result<()> {
-    let sql = "SELECT i.symbol, a.trade_date::text, a.digest, s.digest
+    let sql =
+        "SELECT i.symbol, a.trade_date::text, a.digest, s.digest, i.id, market.halts_digest(i.id, a.trade_date) <> ''
                FROM market.archived_sessions AS a JOIN market.instruments AS i ON i.id = a.instrument_id
                LEFT JOIN LATERAL (SELECT min(b.digest) AS digest FROM market.session_bars AS b
                  WHERE b.instrument_id = a.instrument_id AND b.trade_date = a.trade_date) AS s ON true
                WHERE a.location = $1 ORDER BY 1, 2";
-    let rows = db.leader().await?.query(sql, &[&archive.location()]).await?;
-    for row in rows {
+    let client = db.leader().await?;
+    for row in client.query(sql, &[&archive.location()]).await? {
         let (symbol, day) = (row.get::<_, String>(0), TradeDate::parse(row.get(1))?);
         if !selection.takes(&symbol, day) {
             continue;
@@ -137,7 +138,13 @@ pub async fn against(db: &Db, archive: &Archive, selection: &Selection, mut each
             Err(_) => continue,
             Ok(found) => found,
         };
-        let digest = found.map(|manifest| manifest.digest()).transpose()?;
+        let noted = match row.get(5) {
+            true => halts::noted(&client, row.get(4), day).await?,
+            false => Vec::new(),
+        };
+        let digest = found.as_ref().map(Manifest::digest).transpose()?;
+        let archived =
+            found.as_ref().and_then(|manifest| manifest.halts.as_ref()).map_or(&[][..], |halts| &halts.noted);
         let problem = match digest {
             None => "the database believes it archived, and it is not".to_owned(),
             Some(digest) if digest != told => {
@@ -145,6 +152,13 @@ pub async fn against(db: &Db, archive: &Archive, selection: &Selection, mut each
             }
             Some(digest) if stored.is_some_and(|stored| stored != digest) => {
                 "the session was sealed again since; push it again".to_owned()
+            }
+            Some(_) if noted != archived => {
+                format!(
+                    "the database has {} halts, the archive {}, or others; push it again",
+                    noted.len(),
+                    archived.len()
+                )
             }
             Some(_) => continue,
         };
@@ -155,7 +169,7 @@ pub async fn against(db: &Db, archive: &Archive, selection: &Selection, mut each
 
 #[cfg(test)]
 mod tests {
-    use super::super::manifest::{Content, FORMAT, Origin, SegmentRow, Terms};
+    use super::super::manifest::{Content, FORMAT, Halts, Origin, SegmentRow, Terms};
     use super::super::{Place, push};
     use super::*;
     use market::block::Core;
@@ -163,7 +177,7 @@ mod tests {
 
     /// An archive of one session, made without a database.
     fn archive(folder: &std::path::Path) -> Result<Archive> {
-        let archive = Archive { place: Place::parse(&folder.display().to_string())? };
+        let archive = Archive::at(Place::parse(&folder.display().to_string())?);
         let day = TradeDate::parse("2025-11-28")?;
         let calendar = Calendar::builtin("XNYS")?;
         let session = calendar.session(day)?.ok_or_else(|| Error::world("no session", ""))?;
@@ -204,6 +218,7 @@ mod tests {
             minutes: Some(of_minutes.clone()),
             calendar: None,
             bars: vec![SegmentRow::default()],
+            halts: Some(Halts::default()),
             checksum: String::new(),
         };
         push::commit(&archive, &manifest, &[(of_trades, parquet), (of_minutes, minutes)], &trades)?;

@@ -170,8 +170,7 @@ impl Db {
     /// # Errors
     /// A calendar in it that cannot be read.
     pub fn of_archive(archive: Arc<Archive>) -> Result<Db> {
-        let calendars = Arc::<Calendars>::default();
-        archive.adopt_calendars(&calendars)?;
+        let calendars = Arc::new(Calendars::of_archive(&archive)?);
         Ok(Db { server: None, archive: Some(archive), symbols: Mutex::default(), calendars, relations: Vec::new() })
     }
 

@@ -2,7 +2,7 @@
 
 use super::filter::{self, Condition};
 use super::{CopyRows, Db, Fields, date, literal, timestamptz};
-use crate::archive::{Columns, Manifest, Pages};
+use crate::archive::{Archive, Columns, Manifest, Pages};
 use crate::error::Result;
 use bytes::Bytes;
 use datafusion::common::ScalarValue;
@@ -52,11 +52,13 @@ impl Instrument {
     /// What the server says.
     pub async fn all(db: &Db, conditions: &[Condition]) -> Result<Vec<Instrument>> {
         let found: Vec<Instrument> = match (&db.archive, db.has_server()) {
-            (Some(archive), false) => archive
-                .instruments(&db.calendars)?
-                .into_iter()
-                .filter(|i| conditions.iter().all(|condition| may_meet(condition, i)))
-                .collect(),
+            (Some(archive), false) => {
+                let mut found = Vec::new();
+                for named in Instrument::archived(archive, conditions)? {
+                    found.extend(archive.instrument(named, &db.calendars)?);
+                }
+                found
+            }
             _ => {
                 let checked: Vec<String> = conditions.iter().filter_map(filter::sql).collect();
                 let checked = if checked.is_empty() { "true".to_owned() } else { checked.join(" AND ") };
@@ -74,16 +76,40 @@ impl Instrument {
         }
         Ok(found)
     }
+
+    /// Those of an archive that conditions leave, by id and symbol: no manifest is opened for it.
+    ///
+    /// # Errors
+    /// An archive that cannot be read.
+    pub fn archived(archive: &Archive, conditions: &[Condition]) -> Result<Vec<(i32, String)>> {
+        let mut named = archive.named()?;
+        named.retain(|(id, symbol)| conditions.iter().all(|condition| may_meet(condition, *id, symbol)));
+        Ok(named)
+    }
+
+    /// With the hours of these trade dates: an archive alone may have sessions of several versions of the calendar.
+    ///
+    /// # Errors
+    /// An archive that cannot be read; a version that this program does not know.
+    pub fn on(self, db: &Db, first: TradeDate, last: TradeDate) -> Result<Instrument> {
+        match (&db.archive, db.has_server()) {
+            (Some(archive), false) => {
+                let calendar = archive.hours(&self, (first, last), &db.calendars)?;
+                Ok(Instrument { calendar, ..self })
+            }
+            _ => Ok(self),
+        }
+    }
 }
 
 /// Whether an instrument can meet a condition; the rows are checked again.
-fn may_meet(condition: &Condition, instrument: &Instrument) -> bool {
+fn may_meet(condition: &Condition, of: i32, own: &str) -> bool {
     if condition.op != Operator::Eq {
         return true;
     }
     condition.values.iter().any(|value| match (condition.column.as_str(), value) {
-        ("id", ScalarValue::Int32(Some(id))) => *id == instrument.id,
-        ("symbol", value) => value.try_as_str().flatten().is_none_or(|symbol| symbol == instrument.symbol),
+        ("id", ScalarValue::Int32(Some(id))) => *id == of,
+        ("symbol", value) => value.try_as_str().flatten().is_none_or(|symbol| symbol == own),
         _ => true,
     })
 }

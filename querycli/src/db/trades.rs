@@ -340,7 +340,7 @@ impl Reader {
     async fn open(db: Arc<Db>, scope: Scope, form: Form, work: Work) -> Result<Reader> {
         Ok(match db.has_server() {
             true => Reader::Stored(Box::new(stored::Reader::open(db, scope, form, work).await?)),
-            false => Reader::Archived(Box::new(archived::Reader::open(db, scope, form, work).await?)),
+            false => Reader::Archived(Box::new(archived::Reader::open(db, scope, form, work)?)),
         })
     }
 }

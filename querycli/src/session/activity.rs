@@ -10,7 +10,7 @@ use arrow::datatypes::DataType;
 use datafusion::catalog::{TableFunctionArgs, TableFunctionImpl, TableProvider};
 use market::activity::{Activity, ActivityBar, ActivityFold};
 use market::ohlc::Fill;
-use market::{Day, Nanos, Segments, Timeframe, When, money};
+use market::{Calendar, Day, Nanos, Segments, Timeframe, When, money};
 use std::sync::Arc;
 
 #[derive(Debug)]
@@ -44,10 +44,13 @@ impl Ask {
     }
 
     async fn columns(&self, market: &Market) -> Result<Vec<ArrayRef>> {
-        let subject = Subject::find(market, "activity_ohlc", &self.symbol, self.when.near(today)).await?;
         // Any width within a session asks for the sessions of the range.
         let timeframe = Timeframe::Intraday(market::time::MINUTE);
-        let request = self.when.request(subject.calendar, timeframe, self.segments, Fill::None, Day::Trade)?;
+        let ask = |of: &Calendar| self.when.request(of, timeframe, self.segments, Fill::None, Day::Trade);
+        let reach = |of: &Calendar| Ok(ask(of)?.map(|(_, first, last)| (first, last)));
+        let near = self.when.near(today);
+        let subject = Subject::find_for(market, "activity_ohlc", &self.symbol, near, reach).await?;
+        let request = ask(subject.calendar)?;
         let mut bars: Vec<ActivityBar> = Vec::new();
         let mut walked = Default::default();
         if let Some((request, first, last)) = request {

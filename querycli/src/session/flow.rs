@@ -10,7 +10,7 @@ use arrow::datatypes::DataType;
 use datafusion::catalog::{TableFunctionArgs, TableFunctionImpl, TableProvider};
 use market::flow::{FlowAnswer, FlowFold};
 use market::ohlc::Fill;
-use market::{Day, Nanos, Segments, Timeframe, When};
+use market::{Calendar, Day, Nanos, Segments, Timeframe, When};
 use std::sync::Arc;
 
 #[derive(Debug)]
@@ -39,8 +39,11 @@ impl Ask {
     }
 
     async fn columns(&self, market: &Market) -> Result<Vec<ArrayRef>> {
-        let subject = Subject::find(market, "session_flow", &self.symbol, self.when.near(today)).await?;
-        let request = self.when.request(subject.calendar, self.timeframe, self.segments, Fill::None, self.day)?;
+        let ask = |of: &Calendar| self.when.request(of, self.timeframe, self.segments, Fill::None, self.day);
+        let reach = |of: &Calendar| Ok(ask(of)?.map(|(_, first, last)| (first, last)));
+        let near = self.when.near(today);
+        let subject = Subject::find_for(market, "session_flow", &self.symbol, near, reach).await?;
+        let request = ask(subject.calendar)?;
         let (mut bars, mut walked) = (Vec::new(), Default::default());
         if let Some((request, first, last)) = request {
             let segments = request.segments;

@@ -11,7 +11,7 @@ use arrow::datatypes::DataType;
 use datafusion::catalog::{TableFunctionArgs, TableFunctionImpl, TableProvider};
 use market::levels::{Close, LevelsFold, LevelsRequest};
 use market::profile::{ProfileFold, ProfileRequest, ProfileRow, default_segments};
-use market::{Nanos, Segments, TradeDate, money};
+use market::{Calendar, Nanos, Segments, TradeDate, money};
 use std::sync::Arc;
 
 #[derive(Debug)]
@@ -49,7 +49,8 @@ impl Levels {
     }
 
     async fn columns(&self, market: &Market) -> Result<Vec<ArrayRef>> {
-        let subject = Subject::find(market, "session_levels", &self.symbol, self.day).await?;
+        let day = |_: &Calendar| Ok(Some((self.day, self.day)));
+        let subject = Subject::find_for(market, "session_levels", &self.symbol, self.day, day).await?;
         let (mut levels, mut walked) = (Vec::new(), Walked::default());
         if let Some(mut fold) = LevelsFold::new(subject.calendar, self.day, self.request)? {
             let days: Vec<TradeDate> = fold.sessions().map(|session| session.trade_date).collect();
@@ -133,7 +134,8 @@ impl Profile {
     }
 
     async fn columns(&self, market: &Market) -> Result<Vec<ArrayRef>> {
-        let subject = Subject::find(market, "session_profile", &self.symbol, self.day).await?;
+        let day = |_: &Calendar| Ok(Some((self.day, self.day)));
+        let subject = Subject::find_for(market, "session_profile", &self.symbol, self.day, day).await?;
         let (mut rows, mut walked): (Vec<ProfileRow>, _) = (Vec::new(), Walked::default());
         if let Some(session) = subject.calendar.session(self.day)? {
             let segments = self.segments.unwrap_or_else(|| default_segments(&session, subject.calendar));

@@ -71,6 +71,27 @@ impl Subject {
         Ok(Subject { symbol: symbol.to_owned(), calendar, source: Source::File(trades) })
     }
 
+    /// As [`Subject::find`], with the hours of the trade dates that a question of its calendar reaches; see [`Instrument::on`].
+    ///
+    /// # Errors
+    /// As [`Subject::find`].
+    pub async fn find_for(
+        market: &Market,
+        function: &str,
+        symbol: &str,
+        near: TradeDate,
+        reach: impl Fn(&Calendar) -> Result<Option<(TradeDate, TradeDate)>>,
+    ) -> Result<Subject> {
+        let subject = Subject::find(market, function, symbol, near).await?;
+        match (subject.source, reach(subject.calendar)?) {
+            (Source::Db(db, instrument), Some((first, last))) => {
+                let instrument = instrument.on(&db, first, last)?;
+                Ok(Subject { calendar: instrument.calendar, source: Source::Db(db, instrument), ..subject })
+            }
+            (source, _) => Ok(Subject { source, ..subject }),
+        }
+    }
+
     /// The tick size on a day, where it is known.
     ///
     /// # Errors

@@ -6,7 +6,7 @@ use crate::archive::Batches;
 use crate::db::{Db, Instrument};
 use crate::error::Result;
 use arrow::array::RecordBatch;
-use market::TradeDate;
+use market::{Calendar, TradeDate};
 use std::collections::VecDeque;
 use std::sync::Arc;
 
@@ -17,21 +17,22 @@ pub struct Reader {
     form: Form,
     /// Columns of the files.
     wanted: Vec<String>,
-    sessions: VecDeque<(Instrument, TradeDate)>,
-    maker: Option<(i32, Maker)>,
+    sessions: VecDeque<((i32, String), TradeDate)>,
+    /// Of an instrument, with the hours that its sessions were made with.
+    maker: Option<(i32, &'static Calendar, Maker)>,
     batches: Option<Batches>,
     work: Work,
 }
 
 impl Reader {
     /// Finds the sessions of this partition; opens none.
-    pub async fn open(db: Arc<Db>, scope: Scope, form: Form, work: Work) -> Result<Reader> {
+    pub fn open(db: Arc<Db>, scope: Scope, form: Form, work: Work) -> Result<Reader> {
         let (parts, number) = scope.share;
         let ((first, last), _) = scope.reach();
         let mut sessions = Vec::new();
         if let Some(archive) = &db.archive {
-            for instrument in Instrument::all(&db, &scope.instruments).await? {
-                let days = archive.days(&instrument.symbol)?;
+            for instrument in Instrument::archived(archive, &scope.instruments)? {
+                let days = archive.days(&instrument.1)?;
                 let days = days.into_iter().filter(|day| (first..=last).contains(day));
                 sessions.extend(days.map(|day| (instrument.clone(), day)));
             }
@@ -55,7 +56,7 @@ impl Reader {
     /// The next rows; `None` at the end.
     pub fn next(&mut self) -> Result<Option<RecordBatch>> {
         loop {
-            if let (Some(batches), Some((_, maker))) = (&mut self.batches, &mut self.maker) {
+            if let (Some(batches), Some((.., maker))) = (&mut self.batches, &mut self.maker) {
                 if let Some(page) = batches.next_page()? {
                     self.work.pages_decoded.add(1);
                     match maker.page(&Page::Archived(&page))? {
@@ -65,23 +66,31 @@ impl Reader {
                 }
                 self.batches = None;
             }
-            let next = self.sessions.front().map(|(instrument, _)| instrument.id);
-            if let Some((_, mut maker)) = self.maker.take_if(|(id, _)| Some(*id) != next)
+            let next = self.sessions.front().map(|((id, _), _)| *id);
+            if let Some((.., mut maker)) = self.maker.take_if(|(id, ..)| Some(*id) != next)
                 && let Some(rows) = maker.finish()?
             {
                 return Ok(Some(self.counted(rows)));
             }
-            let (Some((instrument, day)), Some(archive)) = (self.sessions.pop_front(), &self.db.archive) else {
+            let (Some(((id, symbol), day)), Some(archive)) = (self.sessions.pop_front(), &self.db.archive) else {
                 return Ok(None);
             };
-            let Some(manifest) = archive.manifest(&instrument.symbol, day)? else { continue };
+            let Some(manifest) = archive.manifest(&symbol, day)? else { continue };
             let (low, high) = self.scope.instants;
             if manifest.last_ts < low || high < manifest.first_ts {
                 continue;
             }
             self.work.archived_sessions.add(1);
             self.batches = Some(archive.batches(&manifest, &self.wanted, self.scope.instants)?);
-            self.maker.get_or_insert_with(|| (instrument.id, self.form.of(instrument)));
+            let calendar = archive.calendar(&manifest, &self.db.calendars)?;
+            let before = self.maker.take_if(|(_, of, _)| !of.is_same(calendar));
+            let form = &self.form;
+            self.maker.get_or_insert_with(|| (id, calendar, form.of(Instrument { id, symbol, calendar })));
+            if let Some((.., mut before)) = before
+                && let Some(rows) = before.finish()?
+            {
+                return Ok(Some(self.counted(rows)));
+            }
         }
     }
 
