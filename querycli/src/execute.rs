@@ -2,6 +2,7 @@
 
 use crate::cli::options::Limits;
 use crate::error::{Error, Result};
+use crate::guard::{self, THREAD};
 use crate::output::{Format, Target};
 use crate::progress::Progress;
 use crate::{Rows, Session, output};
@@ -19,7 +20,7 @@ use tokio::task::JoinHandle;
 /// The threads that statements run on. A plan may compute for long without a pause; Ctrl-C and the clock are heard elsewhere.
 pub fn workers() -> &'static Runtime {
     static WORKERS: LazyLock<Runtime> = LazyLock::new(|| {
-        let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
+        let runtime = tokio::runtime::Builder::new_multi_thread().thread_name(THREAD).enable_all().build();
         runtime.expect("threads can be started: without them there is no program")
     });
     &WORKERS
@@ -89,7 +90,12 @@ pub async fn print(
     let (sender, mut pieces) = mpsc::channel(4);
     let of = session.clone();
     // A task of its own: it can be given up even while it computes.
-    let _running = Running(workers().spawn(async move { produce(&of, statement, &sender).await }));
+    let _running = Running(workers().spawn(async move {
+        // Its silence would look like an answer's end.
+        if let Err(panic) = guard::caught(produce(&of, statement, &sender)).await {
+            drop(sender.send(Err(guard::defect(&panic, ""))).await);
+        }
+    }));
     within(limits, async {
         let mut sink: Option<Box<dyn output::Sink + '_>> = None;
         let mut outcome = Outcome::default();

@@ -1,21 +1,22 @@
 //! Files and folders as tables (Parquet, CSV, JSON, Arrow; packed or not), and trades read out of them.
 
 use crate::error::{Error, Fault, Result, external};
+use crate::guard::{Panic, caught, unreadable};
+use crate::plausible::{EMPTY, arrow, broken, local_parquet};
 use crate::remote;
+use crate::separated::{common, separator_of};
 use crate::tables::Market;
 use arrow::array::{Array, AsArray, RecordBatch};
 use arrow::compute::cast;
-use arrow::datatypes::{
-    DataType, Field, Float64Type, Int32Type, Int64Type, Schema, TimeUnit, TimestampNanosecondType, UInt32Type,
-};
+use arrow::datatypes::{DataType, Float64Type, Int32Type, Int64Type, TimeUnit, TimestampNanosecondType, UInt32Type};
 use datafusion::catalog::TableProvider;
 use datafusion::common::{DataFusionError, SchemaError};
 use datafusion::dataframe::DataFrame;
+use datafusion::datasource::listing::ListingTableUrl;
 use datafusion::execution::context::SessionContext;
 use datafusion::execution::options::ArrowReadOptions;
 use datafusion::prelude::{CsvReadOptions, JsonReadOptions, ParquetReadOptions, col, lit};
 use market::{NONE_I64, Trade, Trades, money};
-use std::io::{Read as _, Seek as _, SeekFrom};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -36,6 +37,11 @@ pub async fn register(context: &SessionContext, market: &Market, files: &[PathBu
         }
         if files.len() == 1 {
             market.put("t", Arc::clone(&table));
+        }
+        for name in [stem.as_str(), "t", "trades"] {
+            if name == stem || files.len() == 1 {
+                market.names.table(name, &file.to_string_lossy());
+            }
         }
         if market.put(&stem, table).is_some() && files.len() > 1 {
             return Err(Error::question(
@@ -59,7 +65,7 @@ pub async fn register(context: &SessionContext, market: &Market, files: &[PathBu
 pub enum Kind {
     /// Apache Parquet.
     Parquet,
-    /// Text with this byte between columns.
+    /// Text with this byte between columns; by its name, of which the comma is a guess (separated.rs).
     Separated(u8),
     /// An array of objects, or an object a line.
     Json,
@@ -140,6 +146,7 @@ pub fn partitions(folder: &Path, file: &Path) -> Vec<(String, DataType)> {
 }
 
 /// Files of one kind that are one table.
+#[derive(Clone)]
 pub struct Source {
     /// Where they are, for DataFusion; a folder ends with `/`.
     pub path: String,
@@ -163,7 +170,19 @@ pub async fn open(context: &SessionContext, market: &Market, asked: &Path) -> Re
     if remote::is_remote(asked) {
         return remote::open(context, market, asked).await;
     }
-    let shown = asked.display();
+    local(context, market, asked, &asked.display().to_string()).await
+}
+
+/// Opens what lies here, which the user may call otherwise: copies of objects lie in temporary folders.
+///
+/// # Errors
+/// Those of [`open`].
+pub async fn local(
+    context: &SessionContext,
+    market: &Market,
+    asked: &Path,
+    shown: &str,
+) -> Result<Arc<dyn TableProvider>> {
     if !asked.exists() {
         return Err(Error::question(format!("there is no file {shown}"), KINDS));
     }
@@ -205,6 +224,7 @@ pub async fn open(context: &SessionContext, market: &Market, asked: &Path) -> Re
     }
     let path =
         place.to_str().ok_or_else(|| Error::question(format!("the name of {shown} is not UTF-8"), "rename it"))?;
+    let separated = matches!(kind, Kind::Separated(b','));
     let mut source = Source {
         path: path.to_owned(),
         kind,
@@ -219,54 +239,111 @@ pub async fn open(context: &SessionContext, market: &Market, asked: &Path) -> Re
         below(&place, &mut members).map_err(unreadable)?;
         source.members = members.iter().map(|file| file.to_string_lossy().into_owned()).collect();
     }
+    if separated {
+        let alone = source.members.is_empty().then_some(place.as_path());
+        let files = source.members.iter().map(Path::new).chain(alone);
+        source.kind = Kind::Separated(separator_of(files));
+    }
+    market.names.place(ListingTableUrl::parse(&source.path)?, shown);
     match source.members.is_empty() {
-        true => plausible(&place, kind)?,
+        true => plausible(&place, kind, shown).await?,
         // an empty one among others has no rows to miss
         false => {
             for member in source.members.iter().map(Path::new) {
                 if std::fs::metadata(member).is_ok_and(|found| found.len() > 0) {
-                    plausible(member, kind)?;
+                    let inner = member.strip_prefix(&place).unwrap_or(member);
+                    plausible(member, kind, &format!("{}/{}", shown.trim_end_matches('/'), inner.display())).await?;
                 }
             }
         }
     }
-    read(context, &source, &shown.to_string()).await
+    read(context, market, &source, shown).await
 }
 
 /// The table of a source.
 ///
 /// # Errors
 /// Files that are not what their names say.
-pub async fn read(context: &SessionContext, source: &Source, shown: &str) -> Result<Arc<dyn TableProvider>> {
-    let unreadable = |error: DataFusionError| {
-        let merged = error.strip_backtrace().contains("Fail to merge schema");
-        let cause = Error::from(error);
-        let hint = match merged {
+pub async fn read(
+    context: &SessionContext,
+    market: &Market,
+    source: &Source,
+    shown: &str,
+) -> Result<Arc<dyn TableProvider>> {
+    let failure = match caught(table(context, source, shown)).await {
+        Ok(Ok(frame)) => return Ok(frame.into_view()),
+        Ok(Err(error)) => Failure::Error(error),
+        Err(panic) => Failure::Panic(panic),
+    };
+    if failure.is_of_one() {
+        // which one of a folder's files it is, readers do not say
+        for member in &source.members {
+            let alone = Source { path: member.clone(), columns: Vec::new(), members: Vec::new(), ..source.clone() };
+            let failure = match caught(frame(context, &alone, Vec::new())).await {
+                Ok(Ok(_)) => continue,
+                Ok(Err(error)) => Failure::Error(error),
+                Err(panic) => Failure::Panic(panic),
+            };
+            let url = ListingTableUrl::parse(member)?;
+            return Err(failure.of(&market.names.of(&url.object_store(), url.prefix())));
+        }
+    }
+    Err(failure.of(shown))
+}
+
+/// How a file did not become a table.
+enum Failure {
+    Error(DataFusionError),
+    Panic(Panic),
+}
+
+impl Failure {
+    /// Whether one file is broken, and not several that do not go together.
+    fn is_of_one(&self) -> bool {
+        match self {
+            Failure::Panic(_) => true,
+            Failure::Error(error) => !merging(error) && !matches!(error.find_root(), DataFusionError::External(_)),
+        }
+    }
+
+    fn of(self, shown: &str) -> Error {
+        let error = match self {
+            Failure::Panic(panic) => return unreadable(shown, &panic),
+            Failure::Error(error) => error,
+        };
+        let hint = match merging(&error) {
             true => "files of one folder must agree on a column's type; name the files one by one, and CAST in SQL",
             false => "is it complete, and what its name says?",
         };
+        let cause = Error::from(error);
         // what is ours says all
         if cause.fault == Fault::Question && !cause.hint.is_empty() {
             return cause;
         }
         Error::world(format!("{shown} cannot be read: {}", cause.message), hint)
-    };
-    let columns = source.columns.clone();
-    let frame = match frame(context, source, columns).await {
+    }
+}
+
+fn merging(error: &DataFusionError) -> bool {
+    error.strip_backtrace().contains("Fail to merge schema")
+}
+
+async fn table(context: &SessionContext, source: &Source, shown: &str) -> datafusion::common::Result<DataFrame> {
+    match frame(context, source, source.columns.clone()).await {
         Err(error) if !source.columns.is_empty() && is_duplicate(&error) => {
             // Files may repeat what the layout tells: then the column is the files'.
-            let own = frame(context, source, Vec::new()).await.map_err(unreadable)?;
+            let own = frame(context, source, Vec::new()).await?;
             let repeated = |(name, _): &(String, DataType)| own.schema().as_arrow().column_with_name(name).is_some();
             let kept: Vec<_> = source.columns.iter().take_while(|column| !repeated(column)).cloned().collect();
             // A path is read from its beginning, up to the first folder that is not wanted.
             if let Some((name, _)) = source.columns[kept.len()..].iter().find(|column| !repeated(column)) {
                 let (first, _) = &source.columns[kept.len()];
-                return Err(Error::question(
+                return Err(external(Error::question(
                     format!(
                         "{shown}: the column \"{first}\" is in the files and in the names of folders, and below those are folders of \"{name}\", which is not in the files"
                     ),
                     "name the files one by one, write both columns into the files, or leave both out of them",
-                ));
+                )));
             }
             match kept.is_empty() {
                 true => Ok(own),
@@ -274,8 +351,7 @@ pub async fn read(context: &SessionContext, source: &Source, shown: &str) -> Res
             }
         }
         other => other,
-    };
-    Ok(frame.map_err(unreadable)?.into_view())
+    }
 }
 
 fn is_duplicate(error: &DataFusionError) -> bool {
@@ -320,88 +396,19 @@ async fn frame(
     }
 }
 
-/// Refuses a file that can be none of its kind; readers would say less, or believe the length that a broken end tells.
-fn plausible(file: &Path, kind: Kind) -> Result<()> {
-    let shown = file.display();
-    let broken = |why: &str| Err(Error::world(format!("{shown} {why}"), "is it complete, and what its name says?"));
+/// Refuses a file that can be none of its kind.
+async fn plausible(file: &Path, kind: Kind, shown: &str) -> Result<()> {
     let unreadable = |error: std::io::Error| Error::world(format!("{shown} cannot be read: {error}"), "");
-    let mut open = std::fs::File::open(file).map_err(unreadable)?;
-    let length = open.metadata().map_err(unreadable)?.len();
     // JSON without rows is an empty file
-    if length == 0 && kind != Kind::Json {
-        return broken("is empty: nothing tells its columns");
+    if std::fs::metadata(file).map_err(unreadable)?.len() == 0 && kind != Kind::Json {
+        return Err(broken(shown, EMPTY));
     }
-    if kind != Kind::Parquet {
-        return Ok(());
-    }
-    let mut end = [0; 8];
-    if length < 12 {
-        return broken("is no Parquet file: it is too short");
-    }
-    open.seek(SeekFrom::End(-8)).and_then(|_| open.read_exact(&mut end)).map_err(unreadable)?;
-    if &end[4..] != b"PAR1" {
-        return broken("is no Parquet file: its end is missing");
-    }
-    let described = u64::from(u32::from_le_bytes([end[0], end[1], end[2], end[3]]));
-    if described == 0 || described + 12 > length {
-        return broken("is no Parquet file: its end is broken");
-    }
-    Ok(())
-}
-
-/// The columns that fit every CSV file of a folder: 682 in one and 681.5 in another are floats, seconds and microseconds are
-/// microseconds, and what fits nothing else is text.
-///
-/// Values are read by their place in the line, so that the headers must be the same.
-async fn common(context: &SessionContext, source: &Source, delimiter: u8) -> datafusion::common::Result<Schema> {
-    let mut fields: Vec<Field> = Vec::new();
-    let mut first: Option<&String> = None;
-    for file in &source.members {
-        let options = CsvReadOptions::default().file_extension(&source.extension).delimiter(delimiter);
-        let frame = context.read_csv(file.as_str(), options).await?;
-        let found = frame.schema().as_arrow().fields();
-        let Some(first) = first.filter(|_| !found.is_empty()) else {
-            if !found.is_empty() {
-                first = Some(file);
-                fields = found.iter().map(|field| field.as_ref().clone().with_nullable(true)).collect();
-            }
-            continue;
-        };
-        if !found.iter().map(|field| field.name()).eq(fields.iter().map(Field::name)) {
-            let base = Path::new(&source.path);
-            let named = |file: &str| {
-                let file = Path::new(file);
-                file.strip_prefix(base).unwrap_or(file).display().to_string()
-            };
-            let of = |names: Vec<&String>| names.iter().map(|name| name.as_str()).collect::<Vec<_>>().join(", ");
-            return Err(external(Error::question(
-                format!(
-                    "{} has the columns {}, and {} has {}",
-                    named(first),
-                    of(fields.iter().map(Field::name).collect()),
-                    named(file),
-                    of(found.iter().map(|field| field.name()).collect()),
-                ),
-                "the CSV files of a folder are read as one table, so that their headers must be the same; name the files one by one",
-            )));
-        }
-        for (known, field) in fields.iter_mut().zip(found) {
-            *known = Field::new(known.name(), wider(known.data_type(), field.data_type()), true);
-        }
-    }
-    Ok(Schema::new(fields))
-}
-
-fn wider(a: &DataType, b: &DataType) -> DataType {
-    use DataType::{Float64, Int64, Null, Timestamp, Utf8};
-    match (a, b) {
-        (a, b) if a == b => a.clone(),
-        (Null, other) | (other, Null) => other.clone(),
-        (Int64, Float64) | (Float64, Int64) => Float64,
-        // the finer unit holds both
-        (Timestamp(one, zone), Timestamp(other, _)) => Timestamp(*one.max(other), zone.clone()),
-        _ => Utf8,
-    }
+    let fault = match kind {
+        Kind::Parquet => local_parquet(file).await?,
+        Kind::Arrow => arrow(file).map_err(unreadable)?,
+        _ => None,
+    };
+    fault.map_or(Ok(()), |why| Err(broken(shown, &why)))
 }
 
 /// The name without `.gz` or `.zst`.
@@ -523,16 +530,6 @@ mod tests {
         for name in ["a", "a.gz", "a.txt", "csv", "a.csv.bz2"] {
             check(name, None);
         }
-    }
-
-    #[test]
-    fn two_types_become_the_one_that_holds_both() {
-        let ts = |unit| DataType::Timestamp(unit, None);
-        assert_eq!(wider(&DataType::Int64, &DataType::Float64), DataType::Float64);
-        assert_eq!(wider(&ts(TimeUnit::Second), &ts(TimeUnit::Microsecond)), ts(TimeUnit::Microsecond));
-        assert_eq!(wider(&ts(TimeUnit::Nanosecond), &ts(TimeUnit::Microsecond)), ts(TimeUnit::Nanosecond));
-        assert_eq!(wider(&DataType::Null, &DataType::Date32), DataType::Date32);
-        assert_eq!(wider(&DataType::Int64, &DataType::Date32), DataType::Utf8);
     }
 
     #[test]

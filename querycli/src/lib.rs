@@ -21,16 +21,20 @@ mod execute;
 mod explain;
 mod files;
 mod fill;
+mod guard;
 mod halted;
 mod known;
 mod lazy;
 mod manual;
+mod named;
 mod names;
 pub mod output;
+mod plausible;
 mod progress;
 mod remote;
 mod rewrite;
 mod scalar;
+mod separated;
 mod session;
 mod sessions;
 mod shell;
@@ -41,10 +45,12 @@ pub use output::{Format, Rows};
 
 use arrow::array::RecordBatch;
 use datafusion::catalog::{CatalogProvider, MemoryCatalogProvider};
+use datafusion::common::TableReference;
 use datafusion::execution::SendableRecordBatchStream;
 use datafusion::execution::context::SessionContext;
 use datafusion::execution::memory_pool::FairSpillPool;
 use datafusion::execution::runtime_env::RuntimeEnvBuilder;
+use datafusion::execution::session_state::SessionStateBuilder;
 use datafusion::prelude::SessionConfig;
 use datafusion::sql::parser::{DFParserBuilder, Statement};
 use datafusion::sql::sqlparser::dialect::PostgreSqlDialect;
@@ -109,10 +115,17 @@ impl Session {
             // Merging sorted runs needs some of it; the default of 10 MB would be all of a small pool.
             config.options_mut().execution.sort_spill_reservation_bytes = (memory / 16).min(10 << 20);
         }
-        let context = SessionContext::new_with_config_rt(config, runtime.build_arc()?);
+        let names = Arc::<guard::Names>::default();
+        let state = SessionStateBuilder::new()
+            .with_config(config)
+            .with_runtime_env(runtime.build_arc()?)
+            .with_default_features()
+            .with_physical_optimizer_rule(Arc::new(named::NameFiles(Arc::clone(&names))));
+        let context = SessionContext::new_with_state(state.build());
         context.add_optimizer_rule(Arc::new(db::AggregatesInPostgres));
         context.add_optimizer_rule(Arc::new(db::BarsWhereDecoded(Arc::clone(&calendars))));
-        let market = Arc::new(tables::Market::new(db, Arc::clone(&calendars), options.calendar, context.clone()));
+        let market = tables::Market::new(db, Arc::clone(&calendars), options.calendar, context.clone(), names);
+        let market = Arc::new(market);
         let catalog = MemoryCatalogProvider::new();
         catalog.register_schema("market", Arc::clone(&market) as _)?;
         context.register_catalog("bellwether", Arc::new(catalog));
@@ -203,9 +216,17 @@ impl Session {
     }
 
     async fn answer(&self, statement: Statement) -> Result<SendableRecordBatchStream> {
-        let plan = self.context.state().statement_to_plan(statement).await?;
-        let frame = self.context.execute_logical_plan(plan).await?;
-        Ok(frame.execute_stream().await?)
+        let tables = self.context.state().resolve_table_references(&statement).unwrap_or_default();
+        let files = self.market.names.of_tables(tables.iter().map(TableReference::table));
+        let begun = guard::caught(async {
+            let plan = self.context.state().statement_to_plan(statement).await?;
+            self.context.execute_logical_plan(plan).await?.execute_stream().await
+        });
+        match begun.await {
+            Ok(Ok(rows)) => Ok(guard::rows(rows, files)),
+            Ok(Err(error)) => Err(guard::named(&files, error).into()),
+            Err(panic) => Err(guard::defect(&panic, &files)),
+        }
     }
 }
 

@@ -4,16 +4,19 @@
 
 use crate::error::{Error, Result, causes};
 use crate::files::{self, KINDS, Packed, Source, kind_of, partitions};
+use crate::guard::each;
+use crate::plausible::{EMPTY, broken, parquet};
+use crate::separated::{HEAD, separator};
 use crate::tables::Market;
 use datafusion::catalog::TableProvider;
 use datafusion::datasource::listing::ListingTableUrl;
 use datafusion::execution::context::SessionContext;
-use futures_util::TryStreamExt;
+use futures_util::{FutureExt, TryStreamExt};
 use object_store::aws::AmazonS3Builder;
 use object_store::azure::MicrosoftAzureBuilder;
 use object_store::gcp::GoogleCloudStorageBuilder;
 use object_store::path::Path as Key;
-use object_store::{ObjectStore, ObjectStoreExt, RetryConfig};
+use object_store::{ObjectMeta, ObjectStore, ObjectStoreExt, RetryConfig};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -90,21 +93,36 @@ impl Place<'_> {
     }
 
     /// The data files below a prefix, sorted; hidden ones and those named with a `_` are none.
-    async fn below(&self, folder: &Key) -> Result<Vec<Key>> {
+    async fn below(&self, folder: &Key) -> Result<Vec<ObjectMeta>> {
         let all = self.store.list(Some(folder)).try_collect::<Vec<_>>().await.map_err(|error| self.failed(&error))?;
         let shows = |key: &Key| {
             key.prefix_match(folder).is_some_and(|mut parts| !parts.any(|p| p.as_ref().starts_with(['.', '_'])))
         };
-        let mut keys: Vec<Key> = all.into_iter().map(|object| object.location).filter(shows).collect();
-        keys.sort_unstable();
-        Ok(keys)
+        let mut objects: Vec<ObjectMeta> = all.into_iter().filter(|object| shows(&object.location)).collect();
+        objects.sort_unstable_by(|a, b| a.location.cmp(&b.location));
+        Ok(objects)
+    }
+
+    /// Refuses an object that can be none of its kind.
+    async fn plausible(&self, object: &ObjectMeta, kind: files::Kind, shown: String) -> Result<()> {
+        if object.size == 0 && kind != files::Kind::Json {
+            return Err(broken(&shown, EMPTY));
+        }
+        if kind != files::Kind::Parquet {
+            return Ok(());
+        }
+        let read = |range| {
+            let bytes = self.store.get_range(&object.location, range);
+            bytes.map(|bytes| bytes.map_err(|error| self.failed(&error))).boxed()
+        };
+        parquet(object.size, &read).await?.map_or(Ok(()), |why| Err(broken(&shown, &why)))
     }
 
     /// Copies objects into a folder, in their layout.
-    async fn copy(&self, base: &Key, keys: &[Key], into: &Path) -> Result<()> {
+    async fn copy(&self, base: &Key, objects: &[ObjectMeta], into: &Path) -> Result<()> {
         let unwritable =
             |error: std::io::Error| Error::world(format!("cannot write a copy of {}: {error}", self.shown), "");
-        for key in keys {
+        for key in objects.iter().map(|object| &object.location) {
             let inner: PathBuf = match key.prefix_match(base) {
                 Some(parts) => parts.map(|part| part.as_ref().to_owned()).collect(),
                 None => PathBuf::new(),
@@ -154,14 +172,12 @@ pub async fn open(context: &SessionContext, market: &Market, asked: &Path) -> Re
     context.register_object_store(url.object_store().as_ref(), Arc::clone(&store));
     let place = Place { shown, kind, store };
     let folder = text.ends_with('/');
-    let keys = match folder {
+    let objects = match folder {
         true => place.below(url.prefix()).await?,
-        false => {
-            place.store.head(url.prefix()).await.map_err(|error| place.failed(&error))?;
-            vec![url.prefix().clone()]
-        }
+        false => vec![place.store.head(url.prefix()).await.map_err(|error| place.failed(&error))?],
     };
-    let kinds: Option<Vec<_>> = keys.iter().map(|key| kind_of(key.filename().unwrap_or_default())).collect();
+    let kinds: Option<Vec<_>> =
+        objects.iter().map(|object| kind_of(object.location.filename().unwrap_or_default())).collect();
     let kinds = kinds.unwrap_or_default();
     let Some((what, extension, _)) = kinds.first().cloned() else {
         return Err(Error::question(format!("{shown} has files of no kind querycli reads, or none"), KINDS));
@@ -175,33 +191,50 @@ pub async fn open(context: &SessionContext, market: &Market, asked: &Path) -> Re
     // What must be unpacked is copied; so is Arrow, whose schema DataFusion does not find in a stream of pieces.
     if what == files::Kind::Arrow || kinds.iter().any(|(_, _, packed)| *packed != Packed::No) {
         let copies = tempfile::tempdir().map_err(|error| Error::world(format!("no temporary folder: {error}"), ""))?;
-        place.copy(url.prefix(), &keys, copies.path()).await?;
+        place.copy(url.prefix(), &objects, copies.path()).await?;
         let local = match folder {
             true => copies.path().to_owned(),
             false => copies.path().join(last),
         };
-        let table = Box::pin(files::open(context, market, &local)).await;
+        let table = Box::pin(files::local(context, market, &local, shown)).await;
         market.keep(copies);
         return table;
     }
+    market.names.place(url.clone(), shown);
+    // an empty one among others has no rows to miss
+    let mut asked = Vec::new();
+    for object in objects.iter().filter(|object| !folder || object.size > 0) {
+        let shown = market.names.of(&url.object_store(), &object.location);
+        asked.push(place.plausible(object, what, shown).boxed());
+    }
+    each(asked).await?;
+    // an empty one tells nothing
+    let first = objects.iter().find(|object| object.size > 0).unwrap_or(&objects[0]);
     let head = match what {
-        files::Kind::Json => {
-            let head = place.store.get_range(&keys[0], 0..256).await;
+        files::Kind::Json | files::Kind::Separated(_) if first.size > 0 => {
+            let head = place.store.get_range(&first.location, 0..first.size.min(HEAD)).await;
             head.map_err(|error| place.failed(&error))?.to_vec()
         }
         _ => Vec::new(),
+    };
+    let what = match what {
+        files::Kind::Separated(b',') => files::Kind::Separated(separator(&head)),
+        other => other,
     };
     let root = Path::new(url.prefix().as_ref());
     let source = Source {
         path: text.clone(),
         kind: what,
         extension,
-        columns: if folder { partitions(root, Path::new(keys[0].as_ref())) } else { Vec::new() },
+        columns: if folder { partitions(root, Path::new(first.location.as_ref())) } else { Vec::new() },
         members: match folder {
-            true => keys.iter().map(|key| format!("{}{key}", url.object_store().as_str())).collect(),
+            true => {
+                let url = |object: &ObjectMeta| format!("{}{}", url.object_store().as_str(), object.location);
+                objects.iter().map(url).collect()
+            }
             false => Vec::new(),
         },
         array: files::is_array(&head),
     };
-    files::read(context, &source, shown).await
+    files::read(context, market, &source, shown).await
 }

@@ -3,6 +3,7 @@
 use crate::archive;
 use crate::db::{self, Db};
 use crate::error::external;
+use crate::guard::Names;
 use crate::known::Calendars;
 use crate::sessions;
 use async_trait::async_trait;
@@ -23,6 +24,8 @@ pub struct Market {
     pub calendar: Option<String>,
     /// Runs plans of our own.
     pub context: SessionContext,
+    /// What the user calls files.
+    pub names: Arc<Names>,
     tables: Mutex<BTreeMap<String, Arc<dyn TableProvider>>>,
     file_trades: Mutex<Option<Arc<dyn TableProvider>>>,
     unpacked: Mutex<Vec<tempfile::TempDir>>,
@@ -41,12 +44,14 @@ impl Market {
         calendars: Arc<Calendars>,
         calendar: Option<String>,
         context: SessionContext,
+        names: Arc<Names>,
     ) -> Market {
         Market {
             db,
             calendars,
             calendar,
             context,
+            names,
             tables: Mutex::default(),
             file_trades: Mutex::default(),
             unpacked: Mutex::default(),

@@ -106,6 +106,44 @@ fn a_folder_is_one_table_and_its_layout_gives_columns() {
     assert_eq!(out, "venue,trade_date,n,high\nARCX,2025-11-28,3,680.75\nARCX,2025-12-01,3,683.5\n");
 }
 
+/// Spreadsheets of half the world write semicolons, and call it .csv.
+#[test]
+fn the_header_of_a_csv_file_tells_its_separator() {
+    let dir = tempfile::tempdir().unwrap();
+    let dir = dir.path();
+    let sql = "SELECT symbol, count(*) AS n, max(price) AS high FROM t GROUP BY symbol";
+    let check = |file: &str| {
+        let (code, out, err) = run(dir, &[file, "--format", "csv", "-c", sql]);
+        assert_eq!((code, err.as_str(), out.as_str()), (0, "", "symbol,n,high\nSPY,3,680.75\n"), "{file}");
+    };
+    for (name, separator) in [("semicolon", ";"), ("tab", "\t"), ("bar", "|")] {
+        let text = format!("{HEAD}{FIRST}").replace(',', separator);
+        std::fs::write(dir.join(format!("{name}.csv")), &text).unwrap();
+        check(&format!("{name}.csv"));
+        gzip(&dir.join(format!("{name}.csv.gz")), text.as_bytes());
+        check(&format!("{name}.csv.gz"));
+        // of a folder the first file that has a header tells it for all
+        let folder = dir.join(name);
+        std::fs::create_dir(&folder).unwrap();
+        std::fs::write(folder.join("0.csv"), b"").unwrap();
+        for (at, line) in FIRST.lines().enumerate() {
+            let text = format!("{HEAD}{line}\n").replace(',', separator);
+            std::fs::write(folder.join(format!("{}.csv", at + 1)), text).unwrap();
+        }
+        check(name);
+    }
+    // a comma in the header is the separator, whatever else is there
+    std::fs::write(dir.join("comma.csv"), "a,b;c\n1,2;3\n").unwrap();
+    let (_, out, _) = run(dir, &["comma.csv", "--format", "tsv", "-c", "SELECT * FROM t"]);
+    assert_eq!(out, "a\tb;c\n1\t2;3\n");
+    let mixed = dir.join("mixed");
+    std::fs::create_dir(&mixed).unwrap();
+    std::fs::write(mixed.join("1.csv"), "a;b\n1;2\n").unwrap();
+    std::fs::write(mixed.join("2.csv"), "a,b\n1,2\n").unwrap();
+    let (code, _, err) = run(dir, &["mixed", "-c", "SELECT * FROM t"]);
+    assert!(code == 2 && err.contains("1.csv has the columns a, b, and 2.csv has a,b"), "{err}");
+}
+
 #[test]
 fn a_file_of_no_known_kind_is_a_wrong_question() {
     let dir = tempfile::tempdir().unwrap();

@@ -6,7 +6,7 @@ use crate::commands::{
     self, bars, chart, correlate, describe, export, levels, seasonality, sessions, sql, stats, verify,
 };
 use crate::error::{Error, Result};
-use crate::{archive, calendars, execute, output};
+use crate::{archive, calendars, execute, guard, output};
 use clap::{Parser, Subcommand};
 use options::Options;
 use std::io::{IsTerminal, Write};
@@ -70,6 +70,7 @@ struct Full<A: clap::Args> {
 /// Runs the program.
 pub fn main() -> ExitCode {
     let cli = Cli::parse();
+    guard::quiet();
     // Statements run on threads of their own (execute.rs); this one keeps the clock and hears Ctrl-C.
     let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
         Ok(runtime) => runtime,
