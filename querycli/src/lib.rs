@@ -25,6 +25,7 @@ mod guard;
 mod halted;
 mod known;
 mod lazy;
+mod limit;
 mod manual;
 mod named;
 mod names;

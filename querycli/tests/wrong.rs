@@ -132,6 +132,16 @@ fn statements_that_cannot_be_are_told_why() {
         ("SELECT halted_seconds('SPY', 1, 2)", "argument 2 of halted_seconds is of type Int64, not timestamptz"),
         ("DELETE FROM calendars", "changes nothing but tables of its own session"),
         ("DROP TABLE trades", "changes nothing but tables of its own session"),
+        (
+            "SELECT 1 LIMIT 18446744073709551615",
+            "bigint out of range\nhint: LIMIT takes a whole number from 0 to 9223372036854775807",
+        ),
+        ("SELECT 1 LIMIT -1", "LIMIT must not be negative\nhint: LIMIT takes"),
+        ("SELECT 1 OFFSET -1.5", "OFFSET must not be negative\nhint: OFFSET takes"),
+        (
+            "SELECT * FROM (SELECT 1 LIMIT 'ten') AS t",
+            "invalid input syntax for type bigint: \"ten\"\nhint: LIMIT takes",
+        ),
         ("UPDATE calendars SET id = 'X'", "changes nothing but tables of its own session"),
     ] {
         let (code, out, err) = run(dir.path(), &["-c", sql]);
