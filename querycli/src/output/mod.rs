@@ -219,6 +219,26 @@ mod tests {
         assert_eq!(printed(Format::Tsv), tsv);
     }
 
+    /// Columns are counted as terminals show them: 漢 takes two, a flag of two letters two, a combining accent none.
+    #[test]
+    fn wide_characters_stay_in_their_columns() {
+        let schema = Arc::new(Schema::new(vec![
+            Field::new("名前", DataType::Utf8, true),
+            Field::new("n", DataType::Int64, true),
+        ]));
+        let names = StringArray::from(vec!["日経平均", "🇯🇵", "e\u{301}cu", "🙂", "plain"]);
+        let columns: Vec<arrow::array::ArrayRef> =
+            vec![Arc::new(names), Arc::new(Int64Array::from(vec![1, 22, 333, 4, 5]))];
+        let batch = RecordBatch::try_new(schema, columns).expect("the columns fit");
+        let mut out = Vec::new();
+        let mut sink = Format::Table.sink(&batch.schema(), &mut out).expect("a sink");
+        sink.write(&batch).expect("written");
+        sink.finish(false).expect("finished");
+        let text = String::from_utf8(out).expect("text");
+        let expected = "   名前   |  n\n----------+-----\n 日経平均 |   1\n 🇯🇵       |  22\n e\u{301}cu      | 333\n 🙂       |   4\n plain    |   5\n(5 rows)\n";
+        assert_eq!(text, expected);
+    }
+
     #[test]
     fn names_that_would_meet_stay_whole() {
         let schema: SchemaRef = Arc::new(Schema::new(vec![

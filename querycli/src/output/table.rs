@@ -5,6 +5,7 @@ use crate::error::Result;
 use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
 use std::io::Write;
+use unicode_width::UnicodeWidthStr;
 
 /// Widths are those of the first rows, so that a long answer is printed while it comes and held nowhere.
 const MEASURED: usize = 10_000;
@@ -38,8 +39,16 @@ fn tame(text: String) -> String {
     tame
 }
 
+/// Columns that a terminal gives to a text: two to 漢, none to a combining accent.
 fn length(text: &str) -> usize {
-    text.chars().count()
+    text.width()
+}
+
+/// A text with blanks up to a width: how much of them goes before it?
+fn padded(text: &str, width: usize, before: fn(usize) -> usize) -> String {
+    let blanks = width.saturating_sub(length(text));
+    let before = before(blanks);
+    format!(" {}{text}{} ", " ".repeat(before), " ".repeat(blanks - before))
 }
 
 impl<'w> Table<'w> {
@@ -65,8 +74,12 @@ impl<'w> Table<'w> {
             Some(widths) => widths,
             None => {
                 let widths = self.measure();
-                let head: Vec<String> =
-                    self.names.iter().zip(&widths).map(|(name, width)| format!(" {name:^width$} ")).collect();
+                let head: Vec<String> = self
+                    .names
+                    .iter()
+                    .zip(&widths)
+                    .map(|(name, width)| padded(name, *width, |blanks| blanks / 2))
+                    .collect();
                 self.line(&head)?;
                 let rule = widths.iter().map(|width| "-".repeat(width + 2)).collect::<Vec<_>>().join("+");
                 writeln!(self.out, "{rule}").map_err(failed)?;
@@ -80,7 +93,7 @@ impl<'w> Table<'w> {
             for at in 0..values.iter().map(Vec::len).max().unwrap_or(1) {
                 let cells = values.iter().zip(&widths).zip(&self.right).map(|((lines, width), right)| {
                     let value = lines.get(at).copied().unwrap_or("");
-                    if *right { format!(" {value:>width$} ") } else { format!(" {value:<width$} ") }
+                    padded(value, *width, if *right { |blanks| blanks } else { |_| 0 })
                 });
                 let cells: Vec<String> = cells.collect();
                 self.line(&cells)?;
