@@ -88,3 +88,45 @@ fn wrong_questions_say_what_would_be_right() {
         assert!(out.status.code() == Some(2) && error.contains(expected), "{arguments:?}: {error}");
     }
 }
+
+/// Zero rows have a reason, which is told beside them.
+#[test]
+fn an_empty_answer_says_why() {
+    let dir = tempfile::tempdir().unwrap();
+    let trades = dir.path().join("spy.csv");
+    std::fs::write(&trades, "symbol,ts,seq,price,size\nSPY,2025-11-26T15:00:00Z,1,680.5,100\n").unwrap();
+    let ask = |arguments: &[&str]| {
+        let mut program = Command::new(env!("CARGO_BIN_EXE_querycli"));
+        program.current_dir(dir.path()).args(arguments).args(["--data", "spy.csv", "--calendar", "XNYS"]);
+        let out = program.env_remove("BELLWETHER_DB").env_remove("BELLWETHER_ARCHIVE").output().unwrap();
+        let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
+        (out.status.code(), text(out.stdout), text(out.stderr))
+    };
+    let holiday = "note: XNYS has no session on 2025-11-27 (Thanksgiving); the one before is on 2025-11-26, the next is on 2025-11-28\n";
+    for command in [["bars", "SPY", "5m"], ["seasonality", "SPY", "30m"]] {
+        let (code, out, err) = ask(&[&command[..], &["2025-11-27", "--format", "csv"]].concat());
+        assert_eq!((code, out.lines().count(), err.as_str()), (Some(0), 1, holiday), "{command:?}");
+    }
+    for command in ["levels", "profile"] {
+        let (code, _, err) = ask(&[command, "SPY", "2025-11-27", "--format", "csv"]);
+        assert_eq!((code, err.as_str()), (Some(0), holiday), "{command}");
+    }
+    let (code, out, err) = ask(&["stats", "SPY", "2025-11-27", "--format", "csv"]);
+    assert_eq!((code, out.lines().count(), err.as_str()), (Some(0), 10, holiday));
+    let (code, out, err) = ask(&["sessions", "XNYS", "2025-11-27", "--format", "csv"]);
+    assert_eq!((code, out.lines().count(), err.as_str()), (Some(0), 1, holiday));
+    let (code, _, err) = ask(&["chart", "SPY", "5m", "2025-11-29"]);
+    assert!(
+        code == Some(2) && err.contains("hint: XNYS has no session on Saturday 2025-11-29; the one before"),
+        "{err}"
+    );
+    let (code, _, err) = ask(&["export", "bars", "SPY", "1h", "2025-11-27", "--output", "none.csv"]);
+    assert_eq!((code, err), (Some(0), format!("0 rows in none.csv\n{holiday}")));
+    let (_, _, err) = ask(&["bars", "SPY", "5m", "2025-11-25"]);
+    assert_eq!(err, "note: SPY has no trades on 2025-11-25; `querycli describe SPY` tells what is stored\n");
+    let (_, _, err) = ask(&["bars", "SPY", "5m", "2025-11-25", "--segments", "ON"]);
+    assert_eq!(err, "note: XNYS has no ON on 2025-11-25; its session has PRE, RTH, POST\n");
+    // of several days one had trades
+    let (_, out, err) = ask(&["bars", "SPY", "1d", "2025-11-24..2025-11-27", "--format", "csv"]);
+    assert_eq!((out.lines().count(), err.as_str()), (2, ""));
+}

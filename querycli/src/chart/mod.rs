@@ -80,10 +80,7 @@ impl Chart {
             }
         }
         let (Some(first), Some(last)) = (candles.first(), candles.last()) else {
-            return Err(Error::question(
-                format!("there are no bars to draw for {title}"),
-                "`querycli describe SYMBOL` tells what is stored",
-            ));
+            return Err(Error::question(format!("there are no bars to draw for {title}"), ""));
         };
         let dates = match first.trade_date == last.trade_date {
             true => first.trade_date.to_string(),

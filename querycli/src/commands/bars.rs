@@ -1,7 +1,7 @@
 //! `querycli bars`: the bars of an instrument's sessions.
 
-use super::range::When;
-use super::{date, literal, print_or_show};
+use super::range::{Range, When};
+use super::{Asked, date, literal, print_or_show};
 use crate::Session;
 use crate::cli::options::Options;
 use crate::error::Result;
@@ -50,27 +50,31 @@ pub struct Arguments {
 }
 
 impl Arguments {
-    /// The table function's call that this stands for.
+    /// The table function's call that this stands for, and the sessions that it is about.
     ///
     /// # Errors
     /// Those of [`When::of`].
-    pub async fn call(&self, session: &Session) -> Result<String> {
+    pub async fn call(&self, session: &Session) -> Result<(String, Range)> {
         let symbols: Vec<&str> = self.symbol.split(',').map(str::trim).filter(|symbol| !symbol.is_empty()).collect();
-        let (mut names, mut dates) = (Vec::new(), None);
+        let (mut names, mut all) = (Vec::new(), None::<Range>);
         for symbol in &symbols {
             let range = self.when.of(session, symbol).await?;
             // Of several instruments all have the same dates: the first one's.
-            dates.get_or_insert((range.first, range.last));
             names.push(literal(&range.symbol));
+            match &mut all {
+                None => all = Some(range),
+                Some(all) => all.symbol = format!("{}, {}", all.symbol, range.symbol),
+            }
         }
-        let Some((first, last)) = dates else {
+        let Some(range) = all else {
             return Err(crate::Error::question("no symbol is named", "as in querycli bars SPY 5m"));
         };
         let symbol = match names.as_slice() {
             [one] if !self.symbol.contains(',') => one.clone(),
             many => format!("ARRAY[{}]", many.join(", ")),
         };
-        let mut call = format!("session_ohlc({symbol}, {}, {}, {}", literal(&self.timeframe), date(first), date(last));
+        let (first, last) = (date(range.first), date(range.last));
+        let mut call = format!("session_ohlc({symbol}, {}, {first}, {last}", literal(&self.timeframe));
         let options = [
             ("segments", &self.segments),
             ("fill", &self.fill),
@@ -83,7 +87,7 @@ impl Arguments {
                 call.push_str(&format!(", {name} => {}", literal(value)));
             }
         }
-        Ok(call + ")")
+        Ok((call + ")", range))
     }
 }
 
@@ -93,6 +97,7 @@ impl Arguments {
 /// An unknown symbol, timeframe or segment; a session without trades.
 pub async fn run(arguments: &Arguments, options: &Options) -> Result<u8> {
     let session = execute::open(options.sources()).await?;
-    let sql = format!("SELECT * FROM {}", arguments.call(&session).await?);
-    print_or_show(&session, &sql, arguments.sql, options).await
+    let (call, range) = arguments.call(&session).await?;
+    let asked = Asked { sql: format!("SELECT * FROM {call}"), range, segments: arguments.segments.clone() };
+    print_or_show(&session, &asked, arguments.sql, options).await
 }

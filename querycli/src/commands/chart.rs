@@ -1,6 +1,6 @@
 //! `querycli chart`: bars as a picture, in the terminal or as a file.
 
-use super::bars;
+use super::{bars, nothing};
 use crate::chart::{Chart, png, svg, terminal};
 use crate::cli::coloured;
 use crate::cli::options::Options;
@@ -61,8 +61,8 @@ pub async fn run(arguments: &Arguments, options: &Options) -> Result<u8> {
         },
     };
     let session = execute::open(options.sources()).await?;
-    let range = bars.when.of(&session, &bars.symbol).await?;
-    let sql = format!("SELECT * FROM {}", bars.call(&session).await?);
+    let (call, range) = bars.call(&session).await?;
+    let sql = format!("SELECT * FROM {call}");
     if bars.sql {
         super::text(&format!("{sql};\n"))?;
         return Ok(0);
@@ -72,7 +72,8 @@ pub async fn run(arguments: &Arguments, options: &Options) -> Result<u8> {
     let segments = bars.segments.clone().unwrap_or_else(|| range.calendar.main().to_string());
     title.push_str(&format!(" {segments}"));
     let daily = !matches!(market::Timeframe::parse(&bars.timeframe)?, market::Timeframe::Intraday(_));
-    let chart = Chart::new(title, range.calendar, &rows, daily)?;
+    let chart = Chart::new(title, range.calendar, &rows, daily)
+        .map_err(|error| Error { hint: nothing::why(&range, bars.segments.as_deref()), ..error })?;
     let mut target = match &options.output {
         Some(file) => crate::output::Target::file(file)?,
         None => crate::output::Target::stdout(),

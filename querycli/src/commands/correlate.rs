@@ -1,7 +1,7 @@
 //! `querycli correlate`: how instruments move together.
 
-use super::range::Period;
-use super::{date, literal, print_or_show};
+use super::range::{Period, Range};
+use super::{Asked, date, literal, print_or_show};
 use crate::cli::options::Options;
 use crate::db::identifier;
 use crate::error::{Error, Result};
@@ -48,11 +48,11 @@ pub struct Arguments {
 /// One symbol alone, an unknown one, a market that is none of them.
 pub async fn run(arguments: &Arguments, options: &Options) -> Result<u8> {
     let session = execute::open(options.sources()).await?;
-    let sql = statement(arguments, &session).await?;
-    print_or_show(&session, &sql, arguments.sql, options).await
+    let asked = statement(arguments, &session).await?;
+    print_or_show(&session, &asked, arguments.sql, options).await
 }
 
-async fn statement(arguments: &Arguments, session: &Session) -> Result<String> {
+async fn statement(arguments: &Arguments, session: &Session) -> Result<Asked> {
     let asked: Vec<&str> = arguments.symbols.split(',').map(str::trim).filter(|symbol| !symbol.is_empty()).collect();
     if asked.len() < 2 {
         return Err(Error::question("a correlation is of two instruments or more", "as in querycli correlate SPY,QQQ"));
@@ -62,14 +62,14 @@ async fn statement(arguments: &Arguments, session: &Session) -> Result<String> {
         let hint = format!("name it among them: {},{market}", arguments.symbols);
         return Err(Error::question(format!("{market} is none of the instruments"), hint));
     };
-    let (mut symbols, mut dates) = (Vec::new(), None);
+    let (mut symbols, mut first_of_all) = (Vec::new(), None);
     for symbol in &asked {
         let range = arguments.period.of(session, symbol).await?;
         // All have the same dates: the first one's.
-        dates.get_or_insert((range.first, range.last));
-        symbols.push(range.symbol);
+        symbols.push(range.symbol.clone());
+        first_of_all.get_or_insert(range);
     }
-    let Some((first, last)) = dates else { return Err(Error::question("no symbol is named", "")) };
+    let Some(range) = first_of_all else { return Err(Error::question("no symbol is named", "")) };
     // Days of two markets are the same day though they open at other hours; bars within a day are not.
     let key = if Timeframe::parse(&arguments.timeframe)?.is_intraday() { "bar_at" } else { "trade_date" };
     let array: Vec<String> = symbols.iter().map(|symbol| literal(symbol)).collect();
@@ -80,7 +80,7 @@ async fn statement(arguments: &Arguments, session: &Session) -> Result<String> {
     });
     let order = symbols.iter().enumerate().map(|(at, symbol)| format!(" WHEN {} THEN {at}", literal(symbol)));
     let market = literal(&symbols[market]);
-    Ok(format!(
+    let sql = format!(
         "WITH moves AS (
   SELECT symbol, {key} AS till, lag({key}) OVER s AS since, log_returns(close) OVER s AS r
   FROM session_ohlc(ARRAY[{}], {}, {}, {}{segments})
@@ -91,9 +91,11 @@ FROM moves AS a JOIN moves AS b ON a.till = b.till AND a.since = b.since
 GROUP BY a.symbol ORDER BY CASE a.symbol{} END",
         array.join(", "),
         literal(&arguments.timeframe),
-        date(first),
-        date(last),
+        date(range.first),
+        date(range.last),
         columns.collect::<String>(),
         order.collect::<String>()
-    ))
+    );
+    let range = Range { symbol: symbols.join(", "), ..range };
+    Ok(Asked { sql, segments: arguments.segments.clone(), range })
 }

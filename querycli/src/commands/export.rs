@@ -1,7 +1,7 @@
 //! `querycli export`: trades, bars or any answer as a file.
 
 use super::range::{Range, When};
-use super::{bars, date, literal, print};
+use super::{bars, date, literal, nothing, print};
 use crate::Session;
 use crate::cli::options::Options;
 use crate::error::{Error, Result};
@@ -104,9 +104,18 @@ pub async fn run(arguments: &Arguments, outer: &Options) -> Result<u8> {
         ));
     }
     let session = execute::open(options.sources()).await?;
+    let (mut about, mut segments) = (None, None);
     let sql = match &arguments.what {
-        What::Trades(trades) => trades_of(&session, &trades.when.of(&session, &trades.symbol).await?),
-        What::Bars(bars) => format!("SELECT * FROM {}", bars.bars.call(&session).await?),
+        What::Trades(trades) => {
+            // trades outside of sessions are trades, too
+            segments = Some("ALL".to_owned());
+            trades_of(&session, about.insert(trades.when.of(&session, &trades.symbol).await?))
+        }
+        What::Bars(bars) => {
+            let (call, range) = bars.bars.call(&session).await?;
+            (about, segments) = (Some(range), bars.bars.segments.clone());
+            format!("SELECT * FROM {call}")
+        }
         What::Query(query) => {
             if Session::parse(&query.sql)?.len() != 1 {
                 return Err(Error::question("a file holds the answer of one statement", "export them one by one"));
@@ -116,6 +125,9 @@ pub async fn run(arguments: &Arguments, outer: &Options) -> Result<u8> {
     };
     let outcome = print(&session, &sql, &options).await?;
     eprintln!("{} row{} in {}", outcome.rows, if outcome.rows == 1 { "" } else { "s" }, file.display());
+    if let Some(range) = about.filter(|_| outcome.rows == 0) {
+        nothing::note(&range, segments.as_deref(), outcome.rows);
+    }
     Ok(0)
 }
 

@@ -1,7 +1,7 @@
 //! `querycli levels` and `querycli profile`: the prices people watch, and where a session traded.
 
 use super::range::When;
-use super::{date, literal, print};
+use super::{date, literal, nothing, print};
 use crate::Session;
 use crate::cli::options::Options;
 use crate::error::{Error, Result};
@@ -106,6 +106,8 @@ async fn run(
             sql.push_str(&format!(", {name} => {value}"));
         }
     }
-    print(&session, &(sql + ")"), options).await?;
+    let segments = more.iter().find(|(name, _)| *name == "segments").and_then(|(_, text)| text.as_deref());
+    let outcome = print(&session, &(sql + ")"), options).await?;
+    nothing::note(&range, segments.map(|text| text.trim_matches('\'')), outcome.rows);
     Ok(0)
 }

@@ -6,6 +6,7 @@ pub mod correlate;
 pub mod describe;
 pub mod export;
 pub mod levels;
+pub mod nothing;
 pub mod range;
 pub mod seasonality;
 pub mod sessions;
@@ -33,16 +34,25 @@ pub async fn print(session: &Session, sql: &str, options: &Options) -> Result<ex
     Ok(outcome)
 }
 
-/// Prints the rows of a statement, or with `--sql` the statement itself.
+/// Prints the rows of a statement about sessions, and why there are none; or with `--sql` the statement itself.
 ///
 /// # Errors
 /// Those of [`print`].
-async fn print_or_show(session: &Session, sql: &str, show: bool, options: &Options) -> Result<u8> {
-    match show {
-        true => text(&format!("{sql};\n"))?,
-        false => drop(print(session, sql, options).await?),
+async fn print_or_show(session: &Session, asked: &Asked, show: bool, options: &Options) -> Result<u8> {
+    if show {
+        text(&format!("{};\n", asked.sql))?;
+        return Ok(0);
     }
+    let outcome = print(session, &asked.sql, options).await?;
+    nothing::note(&asked.range, asked.segments.as_deref(), outcome.rows);
     Ok(0)
+}
+
+/// A statement about sessions, and which they are.
+struct Asked {
+    sql: String,
+    range: range::Range,
+    segments: Option<String>,
 }
 
 /// Prints a text on the standard output.

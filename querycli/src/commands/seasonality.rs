@@ -1,7 +1,7 @@
 //! `querycli seasonality`: what the minutes of a session are like.
 
 use super::range::Period;
-use super::{date, literal, print_or_show};
+use super::{Asked, date, literal, print_or_show};
 use crate::cli::options::Options;
 use crate::error::{Error, Result};
 use crate::{Session, execute};
@@ -44,11 +44,11 @@ pub struct Arguments {
 /// An unknown symbol, a timeframe of days.
 pub async fn run(arguments: &Arguments, options: &Options) -> Result<u8> {
     let session = execute::open(options.sources()).await?;
-    let sql = statement(arguments, &session).await?;
-    print_or_show(&session, &sql, arguments.sql, options).await
+    let asked = statement(arguments, &session).await?;
+    print_or_show(&session, &asked, arguments.sql, options).await
 }
 
-async fn statement(arguments: &Arguments, session: &Session) -> Result<String> {
+async fn statement(arguments: &Arguments, session: &Session) -> Result<Asked> {
     if !Timeframe::parse(&arguments.timeframe)?.is_intraday() {
         let message = format!("{} is no part of a session", arguments.timeframe);
         return Err(Error::question(message, "use minutes or hours: 1m, 30m, 1h"));
@@ -56,7 +56,7 @@ async fn statement(arguments: &Arguments, session: &Session) -> Result<String> {
     let range = arguments.period.of(session, &arguments.symbol).await?;
     let segments = literal(&arguments.segments.clone().unwrap_or_else(|| range.calendar.main().to_string()));
     let (first, last) = (date(range.first), date(range.last));
-    Ok(format!(
+    let sql = format!(
         "WITH opens AS (
   SELECT trade_date, min(opens_at) AS opens_at FROM sessions({}, {first}, {last}, segments => {segments}) GROUP BY trade_date),
 bars AS (
@@ -71,5 +71,6 @@ FROM bars GROUP BY minute ORDER BY minute",
         literal(range.calendar.id()),
         literal(&range.symbol),
         literal(&arguments.timeframe),
-    ))
+    );
+    Ok(Asked { sql, segments: arguments.segments.clone(), range })
 }

@@ -1,6 +1,6 @@
 //! `querycli sessions`: when a market is open.
 
-use super::{date, literal, print};
+use super::{date, literal, nothing, print};
 use crate::cli::options::{Options, dates};
 use crate::error::Result;
 use crate::execute;
@@ -53,6 +53,11 @@ pub async fn run(arguments: &Arguments, options: &Options) -> Result<u8> {
     if let Some(segments) = &arguments.segments {
         sql.push_str(&format!(", segments => {}", literal(segments)));
     }
-    print(&session, &(sql + ")"), options).await?;
+    let outcome = print(&session, &(sql + ")"), options).await?;
+    if let Some(why) =
+        nothing::closed(calendar, first, last, arguments.segments.as_deref()).filter(|_| outcome.rows == 0)
+    {
+        eprintln!("note: {why}");
+    }
     Ok(0)
 }

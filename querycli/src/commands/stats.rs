@@ -1,7 +1,7 @@
 //! `querycli stats`: how often gaps fill and opening ranges break.
 
 use super::range::Period;
-use super::{date, literal, print_or_show};
+use super::{Asked, date, literal, print_or_show};
 use crate::cli::options::Options;
 use crate::error::Result;
 use crate::{Session, execute};
@@ -57,11 +57,11 @@ const STATISTICS: [(&str, &str, &str); 9] = [
 /// An unknown symbol, dates without sessions.
 pub async fn run(arguments: &Arguments, options: &Options) -> Result<u8> {
     let session = execute::open(options.sources()).await?;
-    let sql = statement(arguments, &session).await?;
-    print_or_show(&session, &sql, arguments.sql, options).await
+    let asked = statement(arguments, &session).await?;
+    print_or_show(&session, &asked, arguments.sql, options).await
 }
 
-async fn statement(arguments: &Arguments, session: &Session) -> Result<String> {
+async fn statement(arguments: &Arguments, session: &Session) -> Result<Asked> {
     let range = arguments.period.of(session, &arguments.symbol).await?;
     // The first session's gap is to the one before it, where the calendar knows one.
     let before = range.calendar.next_session(range.first, -1).unwrap_or(range.first);
@@ -78,7 +78,7 @@ async fn statement(arguments: &Arguments, session: &Session) -> Result<String> {
     let pick = |what: &str| -> String {
         (0..STATISTICS.len()).map(|at| format!(" WHEN {at} THEN {what}{at}")).collect::<String>()
     };
-    Ok(format!(
+    let sql = format!(
         "WITH opens AS (
   SELECT trade_date, min(opens_at) AS opens_at FROM sessions({}, {first}, {last}, segments => {segments}) GROUP BY trade_date),
 bars AS (
@@ -105,5 +105,6 @@ SELECT statistic, sessions, among, sessions / CAST(nullif(among, 0) AS double pr
         pick("sessions"),
         pick("among"),
         names.join(", ")
-    ))
+    );
+    Ok(Asked { sql, segments: Some(arguments.segments.clone()), range })
 }
