@@ -91,6 +91,23 @@ pub fn named(name: &str, error: DataFusionError) -> DataFusionError {
     ))
 }
 
+/// How errors begin that readers of CSV and Arrow call those of parsing; a CAST in SQL has others of the kind.
+const OF_FILES: [&str; 13] = [
+    "Error while parsing value",
+    "Error parsing column",
+    "Arrow file",
+    "Expecting DictionaryBatch",
+    "Failed to parse dictionary",
+    "Failed to parse schema",
+    "Field ",
+    "Invalid footer",
+    "Invalid metadata",
+    "The buffer length",
+    "The encapsulated message",
+    "Unable to get",
+    "Unsupported message",
+];
+
 fn of_reader(error: &DataFusionError) -> bool {
     use DataFusionError as E;
     match error {
@@ -101,12 +118,9 @@ fn of_reader(error: &DataFusionError) -> bool {
             | ArrowError::JsonError(_)
             | ArrowError::IpcError(_)
             | ArrowError::IoError(..) => true,
-            // a CAST in SQL fails with others of this kind
-            ArrowError::ParseError(text) => ["Error while parsing value", "Error parsing column", "Unable to get root"]
-                .iter()
-                .any(|begin| text.starts_with(begin)),
-            // lengths and offsets of arrays that do not fit each other
-            ArrowError::InvalidArgumentError(_) => true,
+            ArrowError::ParseError(text) => OF_FILES.iter().any(|begin| text.starts_with(begin)),
+            // lengths and offsets of arrays that do not fit each other, or what is announced
+            ArrowError::InvalidArgumentError(_) | ArrowError::SchemaError(_) => true,
             _ => false,
         },
         _ => false,

@@ -122,6 +122,42 @@ fn of_a_parquet_object_only_parts_are_fetched() {
     assert!(requests.iter().all(|request| request.ends_with("/public/one/spy.parquet")), "{requests:?}");
 }
 
+/// Files that repeat what their folders say may say otherwise, so that not the folder's name but a file's own statistics tell
+/// whether it has such rows; of one that has none only the end is fetched.
+#[test]
+fn a_repeated_column_prunes_by_statistics() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut objects = BTreeMap::new();
+    for symbol in ["SPY", "QQQ", "IWM"] {
+        // longer than the end that is fetched at first
+        let sql = format!(
+            "SELECT '{symbol}' AS symbol, n, n * 2654435761 % 1000003 AS x FROM generate_series(1, 50000) AS g (n)"
+        );
+        let name = format!("{symbol}.parquet");
+        let made = Command::new(env!("CARGO_BIN_EXE_querycli"))
+            .args(["-c", &sql, "--output", &name])
+            .current_dir(dir.path())
+            .env_clear()
+            .output()
+            .unwrap();
+        assert!(made.status.success(), "{}", printed(&made));
+        objects.insert(format!("public/own/symbol={symbol}/0.parquet"), std::fs::read(dir.path().join(name)).unwrap());
+    }
+    let fetched = |condition: &str| {
+        let store = Store::with(objects.clone());
+        let sql = format!("SELECT count(DISTINCT x) AS n FROM own {condition}");
+        let out = querycli(dir.path(), &store, &["s3://public/own/", "-c", &sql, "--format", "csv"]).output().unwrap();
+        assert!(out.status.success(), "{}", printed(&out));
+        let of = |symbol: &str| store.requests().iter().filter(|asked| asked.contains(symbol)).count();
+        (String::from_utf8(out.stdout).unwrap(), of("SPY"), of("QQQ"))
+    };
+    let (all, spy, qqq) = fetched("");
+    assert_eq!((all.as_str(), spy), ("n\n50000\n", qqq));
+    let (one, of_one, of_other) = fetched("WHERE symbol = 'SPY'");
+    assert_eq!((one.as_str(), of_one), ("n\n50000\n", spy));
+    assert!(of_other < qqq, "{of_other} requests of {qqq}");
+}
+
 #[test]
 fn what_cannot_be_read_says_why_and_shows_no_secret() {
     let dir = tempfile::tempdir().unwrap();
