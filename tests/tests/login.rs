@@ -8,11 +8,16 @@ use std::net::TcpListener;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
+use tests::cluster::until;
+use tests::store::texts;
 use xtask::prefix::Install;
 use xtask::server::{Durability, Lifeline, Server};
 
 struct Secured {
     port: u16,
+    /// Its administrator's way in.
+    socket: String,
+    log: PathBuf,
     /// Certificates, and what clients read.
     files: tempfile::TempDir,
     _lifeline: Lifeline,
@@ -88,10 +93,10 @@ fn certificates(dir: &Path) -> Result<()> {
     )
 }
 
-async fn secured() -> Result<Secured> {
+async fn secured(name: &str) -> Result<Secured> {
     let files = tempfile::tempdir()?;
     certificates(files.path())?;
-    let server = Server::at(&Server::directory(&format!("tls-{}", std::process::id())))?;
+    let server = Server::at(&Server::directory(&format!("{name}-{}", std::process::id())))?;
     server.remove()?;
     server.install(&Install::built()?)?;
     let lifeline = server.remove_at_exit()?;
@@ -118,7 +123,7 @@ async fn secured() -> Result<Secured> {
             "CREATE EXTENSION bellwether; CREATE ROLE reader LOGIN PASSWORD '{PASSWORD}' IN ROLE market_reader"
         ))
         .await?;
-    Ok(Secured { port, files, _lifeline: lifeline })
+    Ok(Secured { port, socket: url, log: server.log(), files, _lifeline: lifeline })
 }
 
 impl Secured {
@@ -144,7 +149,7 @@ impl Secured {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn tls_is_verified_as_far_as_sslmode_says_and_passwords_stay_secret() -> Result<()> {
-    let server = secured().await?;
+    let server = secured("tls").await?;
     let (ca, other) = (server.path("ca.pem"), server.path("other.pem"));
     let (ca, other) = (ca.display(), other.display());
     let password = [("PGPASSWORD", PASSWORD)];
@@ -210,5 +215,43 @@ async fn tls_is_verified_as_far_as_sslmode_says_and_passwords_stay_secret() -> R
     let open = server.ask("service=bellwether", &[])?;
     ensure!(open.status.code() == Some(1));
     ensure!(String::from_utf8_lossy(&open.stderr).contains("chmod 600 helps"));
+    Ok(())
+}
+
+/// Ctrl-C reaches the server on a connection of its own, which is encrypted as the others are.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_statement_over_tls_is_cancelled() -> Result<()> {
+    let server = secured("tls-cancel").await?;
+    let watcher = tests::cluster::connect(&server.socket).await?;
+    watcher
+        .batch_execute(
+            "CREATE VIEW market.slow AS SELECT pg_sleep(600)::text AS slept; GRANT SELECT ON market.slow TO reader",
+        )
+        .await?;
+    let running = "SELECT count(*)::text FROM pg_stat_activity AS a JOIN pg_stat_ssl AS s USING (pid)
+        WHERE s.ssl AND a.state = 'active' AND a.usename = 'reader' AND a.query LIKE '%slow%'";
+    let runs = async |wanted: &str| {
+        let what = format!("{wanted} statements run");
+        until(&what, async || Ok(texts(&watcher, running).await?.remove(0) == wanted)).await
+    };
+    let options = format!("sslmode=verify-full&sslrootcert={}", server.path("ca.pem").display());
+    let mut querycli = Command::new(xtask::workspace::program("querycli")?);
+    querycli.args(["--db", &server.url("localhost", &options)]).env_clear().env("HOME", server.files.path());
+    querycli.env("PGPASSWORD", PASSWORD).env("QUERYCLI_HISTORY", "").env("TERM", "xterm");
+    let mut shell = rexpect::session::spawn_command(querycli, Some(120_000))?;
+    shell.exp_string("market=> ")?;
+    shell.send_line("SELECT * FROM slow;")?;
+    runs("1").await?;
+    shell.send_control('c')?;
+    shell.exp_string("cancelled")?;
+    shell.exp_string("market=> ")?;
+    runs("0").await?;
+    // It was told to, and did not only find its client gone.
+    let log = || Ok(fs::read_to_string(&server.log)?.contains("canceling statement due to user request"));
+    until("the server was asked to cancel", async || log()).await?;
+    shell.send_line("SELECT count(*) + 40 + 1 AS answer FROM instruments WHERE symbol = '';")?;
+    shell.exp_string("41")?;
+    shell.send_line("\\q")?;
+    shell.exp_eof()?;
     Ok(())
 }
