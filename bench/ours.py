@@ -212,3 +212,11 @@ class QueryCliSql(QueryCli):
             f"""SELECT count(*) FROM (SELECT symbol || '' AS s, max(price) AS a, max(size) AS b, max(ts) AS c, max({self.seq}) AS d
                 FROM trades GROUP BY 1) AS x WHERE a IS NOT NULL AND b IS NOT NULL AND c IS NOT NULL AND d IS NOT NULL""")
         return int(row[0])
+
+    def asof(self):
+        """To each trade the highest price of its symbol in the last five seconds that traded; the number and the sum of the differences in cents."""
+        row, = self.ask(
+            """SELECT count(*), sum(round((t.price - q.high) * 100))::BIGINT FROM trades AS t
+               ASOF JOIN (SELECT symbol, date_bin(INTERVAL '5 seconds', ts) AS ts, max(price) AS high FROM trades GROUP BY 1, 2) AS q
+               MATCH_CONDITION (t.ts > q.ts) ON t.symbol = q.symbol""")
+        return tuple(int(float(x)) for x in row)

@@ -83,6 +83,11 @@ class DuckDb:
         return vwap_checksum(self.db.execute("""SELECT t.symbol, d.trade_date, sum(price * size) / sum(size) FROM trades t ASOF JOIN grids d
             ON t.symbol = d.symbol AND t.ts >= d.opens_at WHERE t.ts < d.closes_at GROUP BY t.symbol, d.trade_date""").fetchall())
 
+    def asof(self):
+        return self.db.execute("""SELECT count(*), sum(round((t.price - q.high) * 100))::BIGINT FROM trades t
+            ASOF LEFT JOIN (SELECT symbol, time_bucket(INTERVAL '5 seconds', ts) AS ts, max(price) AS high FROM trades GROUP BY ALL) q
+            ON t.symbol = q.symbol AND t.ts > q.ts""").fetchone()
+
 
 class DuckDbArchive(DuckDb):
     """DuckDB over the Parquet files that querycli archived, as any reader of Parquet sees them."""

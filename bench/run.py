@@ -169,6 +169,14 @@ def main():
                 differ.append(f"ohlc() of rows: {engine.name} has {n} trades of {a.trades}")
             _, least, _ = writes.least(engine, engine.four_max, often)
             table.row("ohlc() of rows, above four max()", engine.name, c, w, goal=AGGREGATE_NS * factor, measured=(c - least) * 1e6 / a.trades, unit="ns a trade")
+        pair = [by_name[name] for name in ("duckdb (archive)", "querycli (archive, SQL)") if name in by_name]
+        asof = {e.name: writes.least(e, e.asof, often) for e in pair}
+        if len({found for found, _, _ in asof.values()}) > 1:
+            differ.append(f"ASOF JOIN: {asof}")
+        for name, (_, c, w) in asof.items():
+            least = asof.get("duckdb (archive)", (None, None, None))[1]
+            goal = least if name != "duckdb (archive)" else None
+            table.row("ASOF JOIN to highs of 5 seconds", name, c, w, least and c / least, goal)
         file.close()
     anon, peak = trades.peak_mb()
     table.row("memory of the backend", trades.name, measured=peak, unit=f"MB at most, shared buffers too; {anon:.0f} MB its own now")

@@ -47,11 +47,11 @@ pub use output::{Format, Rows};
 use arrow::array::RecordBatch;
 use datafusion::catalog::{CatalogProvider, MemoryCatalogProvider};
 use datafusion::common::TableReference;
-use datafusion::execution::SendableRecordBatchStream;
 use datafusion::execution::context::SessionContext;
 use datafusion::execution::memory_pool::FairSpillPool;
 use datafusion::execution::runtime_env::RuntimeEnvBuilder;
-use datafusion::execution::session_state::SessionStateBuilder;
+use datafusion::execution::{SendableRecordBatchStream, SessionStateBuilder};
+use datafusion::optimizer::Optimizer;
 use datafusion::prelude::SessionConfig;
 use datafusion::sql::parser::{DFParserBuilder, Statement};
 use datafusion::sql::sqlparser::dialect::PostgreSqlDialect;
@@ -117,11 +117,17 @@ impl Session {
             config.options_mut().execution.sort_spill_reservation_bytes = (memory / 16).min(10 << 20);
         }
         let names = Arc::<guard::Names>::default();
+        // Behind the rule that brings conditions down to the join, before the one that puts a projection in between.
+        let mut rules = Optimizer::new().rules;
+        let place = rules.iter().position(|rule| rule.name() == "push_down_filter").map_or(rules.len(), |at| at + 1);
+        rules.insert(place, Arc::new(asof::FiltersBelowAsof));
         let state = SessionStateBuilder::new()
             .with_config(config)
             .with_runtime_env(runtime.build_arc()?)
             .with_default_features()
-            .with_physical_optimizer_rule(Arc::new(named::NameFiles(Arc::clone(&names))));
+            .with_optimizer_rules(rules)
+            .with_physical_optimizer_rule(Arc::new(named::NameFiles(Arc::clone(&names))))
+            .with_query_planner(Arc::new(asof::Planner));
         let context = SessionContext::new_with_state(state.build());
         context.add_optimizer_rule(Arc::new(db::AggregatesInPostgres));
         context.add_optimizer_rule(Arc::new(db::BarsWhereDecoded(Arc::clone(&calendars))));

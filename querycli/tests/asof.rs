@@ -102,6 +102,100 @@ fn every_left_row_gets_the_last_right_row_in_time() {
     assert!(matched > 600, "{matched} rows found one");
 }
 
+/// Conditions that the tables check before the join must not change its answer: a bound on the left instant is one for right
+/// rows only on the side where they are looked for.
+#[test]
+fn conditions_come_first_and_change_nothing() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut chance = Chance(20_251_129);
+    write(dir.path(), "left.csv", &rows(&mut chance, 400, &["A", "B", "C", ""]));
+    write(dir.path(), "right.csv", &rows(&mut chance, 300, &["A", "B", "D", ""]));
+    for op in [">=", ">", "<=", "<"] {
+        let join = format!("\"left\" l ASOF JOIN \"right\" r MATCH_CONDITION (l.ts {op} r.ts) ON l.symbol = r.symbol");
+        for condition in [
+            "l.symbol = 'A'",
+            "l.symbol IN ('A', 'C') AND l.seq > 1100",
+            "l.symbol IS NULL",
+            "l.ts < TIMESTAMP '2025-11-28 14:30:00.100'",
+            "l.ts >= TIMESTAMP '2025-11-28 14:30:00.100' AND l.ts <= TIMESTAMP '2025-11-28 14:30:00.200'",
+            "TIMESTAMP '2025-11-28 14:30:00.250' < l.ts AND r.seq < 1200",
+            "l.ts BETWEEN TIMESTAMP '2025-11-28 14:30:00.100' AND TIMESTAMP '2025-11-28 14:30:00.120'",
+            "r.symbol = 'B' AND l.ts > r.ts",
+            "r.id IS NULL AND l.symbol = 'B'",
+        ] {
+            let asked =
+                csv(dir.path(), &format!("SELECT l.id, r.id AS found FROM {join} WHERE {condition} ORDER BY 1"));
+            // LIMIT is a wall that no condition passes.
+            let inner = condition.replace("l.", "l_").replace("r.", "r_");
+            let walled = csv(
+                dir.path(),
+                &format!(
+                    "SELECT l_id, r_id FROM (SELECT l.id AS l_id, l.symbol AS l_symbol, l.ts AS l_ts, l.seq AS l_seq, r.id AS r_id,
+                       r.symbol AS r_symbol, r.ts AS r_ts, r.seq AS r_seq FROM {join} LIMIT 1000) AS all_rows WHERE {inner} ORDER BY 1"
+                ),
+            );
+            assert_eq!(asked, walled, "{op} {condition}");
+            assert!(
+                !asked.is_empty() || condition == "r.symbol = 'B' AND l.ts > r.ts",
+                "{op} {condition} takes no row"
+            );
+        }
+    }
+    let sql = "EXPLAIN SELECT l.id, r.id AS found FROM \"left\" l ASOF JOIN \"right\" r MATCH_CONDITION (l.ts >= r.ts)
+        ON l.symbol = r.symbol WHERE l.symbol = 'A' AND l.ts < TIMESTAMP '2025-11-28 14:30:00.100'";
+    let plan = csv(dir.path(), sql).concat().concat();
+    let below = plan.split("AsofJoinExec").nth(1).unwrap();
+    assert_eq!(below.matches("symbol@").count(), 2, "both tables are asked for one symbol: {plan}");
+}
+
+/// The right table needs several times the memory there is: it is sorted on disk, and the answer is the same.
+#[test]
+fn what_does_not_fit_into_memory_is_sorted() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut chance = Chance(7);
+    write(dir.path(), "left.csv", &rows(&mut chance, 20_000, &["A", "B"]));
+    write(dir.path(), "right.csv", &rows(&mut chance, 400_000, &["A", "B"]));
+    let join = "\"left\" AS l ASOF JOIN \"right\" AS r MATCH_CONDITION (l.ts >= r.ts) ON l.symbol = r.symbol";
+    let ask = |memory: &str, sql: &str| {
+        let out = run(dir.path(), &["left.csv", "right.csv", "--memory", memory, "--format", "csv", "-c", sql]);
+        assert!(out.status.success(), "{memory}: {}", String::from_utf8_lossy(&out.stderr));
+        let mut lines: Vec<String> = String::from_utf8(out.stdout).unwrap().lines().map(str::to_owned).collect();
+        lines.sort_unstable();
+        lines.join("\n")
+    };
+    let sql = format!("SELECT l.id, l.ts, r.id AS found, r.symbol, r.seq FROM {join}");
+    let sorted = ask("24MB", &sql);
+    assert_eq!(sorted.lines().count(), 20_001);
+    assert!(sorted == ask("4GB", &sql), "another answer by sorting");
+    let analyzed = format!("EXPLAIN ANALYZE {sql}");
+    assert!(ask("24MB", &analyzed).contains("sorted=1"), "{}", ask("24MB", &analyzed));
+    assert!(ask("4GB", &analyzed).contains("right_rows=400.0 K"), "{}", ask("4GB", &analyzed));
+    // An aggregate's batches are slices of one, which is held once.
+    let join = join.replace("\"right\"", "(SELECT symbol, ts, id, max(seq) AS seq FROM \"right\" GROUP BY 1, 2, 3)");
+    let analyzed = format!("EXPLAIN ANALYZE SELECT l.id, r.id AS found, r.symbol, r.seq FROM {join}");
+    assert!(ask("200MB", &analyzed).contains("right_rows=400.0 K"), "{}", ask("200MB", &analyzed));
+}
+
+/// Instants that are no integers inside have no index.
+#[test]
+fn instants_may_be_of_any_type_that_has_an_order() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut chance = Chance(11);
+    write(dir.path(), "left.csv", &rows(&mut chance, 200, &["A", "B"]));
+    write(dir.path(), "right.csv", &rows(&mut chance, 200, &["A", "B"]));
+    let ask = |left: &str, right: &str| {
+        let join = format!("\"left\" l ASOF JOIN \"right\" r MATCH_CONDITION ({left} >= {right}) USING (symbol)");
+        csv(dir.path(), &format!("SELECT l.id, r.id AS found FROM {join} ORDER BY 1"))
+    };
+    let expected = ask("l.seq", "r.seq");
+    assert!(expected.iter().any(|row| row[1].is_empty()) && expected.iter().any(|row| !row[1].is_empty()));
+    for kind in ["int", "float8", "numeric(20, 2)", "text"] {
+        assert_eq!(ask(&format!("l.seq::{kind}"), &format!("r.seq::{kind}")), expected, "{kind}");
+    }
+    assert_eq!(ask("l.seq::smallint", "r.seq"), expected);
+    assert_eq!(ask("l.seq", "r.seq + 0.0"), expected);
+}
+
 #[test]
 fn asof_joins_stand_beside_other_joins_and_keep_names() {
     let dir = tempfile::tempdir().unwrap();

@@ -8,23 +8,26 @@
 //! Every left row stays, with NULLs where nothing matches. `>` leaves out what is at the same instant, `<=` and `<` look ahead.
 //! Of several right rows of one instant the last in the order of trades (`ns, seq, sub`, where there are such columns) is taken.
 //!
-//! DataFusion parses the join and has no operator for it. So both tables are put one below the other, sorted by key and instant,
-//! and the last right row is carried down: a sort and a window, which spill to disk as any other.
+//! DataFusion parses the join and has no operator for it. Ours ([`exec`]) holds the right table in memory, ordered by key and
+//! instant, and looks each left row up as it comes. What does not fit is sorted and spilled instead ([`sorted`]).
+
+mod exec;
+mod filter;
+mod index;
+mod node;
+mod sorted;
+
+pub use filter::FiltersBelowAsof;
+pub use node::Planner;
 
 use crate::error::{Error, external};
-use crate::fill::fill_previous;
-use datafusion::common::{Column, DFSchema, ExprSchema, Result, ScalarValue};
-use datafusion::functions::core::expr_fn::get_field;
-use datafusion::functions::core::named_struct;
-use datafusion::logical_expr::expr::{ScalarFunction, WindowFunction};
+use arrow::datatypes::DataType;
+use datafusion::common::{Column, DFSchema, Result};
 use datafusion::logical_expr::planner::{PlannedRelation, RelationPlanner, RelationPlannerContext, RelationPlanning};
+use datafusion::logical_expr::type_coercion::binary::comparison_coercion;
 use datafusion::logical_expr::utils::split_conjunction_owned;
-use datafusion::logical_expr::{
-    BinaryExpr, Expr, ExprFunctionExt, ExprSchemable, LogicalPlan, LogicalPlanBuilder, Operator,
-    WindowFunctionDefinition, cast, col, lit,
-};
+use datafusion::logical_expr::{BinaryExpr, Expr, ExprSchemable, LogicalPlan, LogicalPlanBuilder, Operator, cast};
 use datafusion::sql::sqlparser::ast::{Ident, Join, JoinConstraint, JoinOperator, Select, TableFactor, TableWithJoins};
-use std::sync::Arc;
 
 /// Puts each `ASOF JOIN` of a statement in parentheses with all that stands left of it, where [`AsofPlanner`] finds it.
 pub fn wrap(select: &mut Select) {
@@ -203,76 +206,60 @@ impl Asof {
 
     fn plan(self, left: LogicalPlan, right: LogicalPlan) -> Result<LogicalPlan> {
         let Some((left_at, op, right_at)) = self.at else { return Err(wrong("MATCH_CONDITION is missing")) };
-        let (left_schema, right_schema) = (Arc::clone(left.schema()), Arc::clone(right.schema()));
-        let (left_columns, right_columns) = (left_schema.columns(), right_schema.columns());
-        let place = |at: usize| format!("__{at}");
-
-        // The right row as one value: NULL in it are its own.
-        let parts = right_columns.iter().enumerate();
-        let parts = parts.flat_map(|(at, column)| [lit(place(at)), Expr::Column(column.clone())]);
-        let row = Expr::ScalarFunction(ScalarFunction::new_udf(named_struct(), parts.collect()));
-        let kind = row.get_type(&right_schema)?;
-
+        let sides = (left.schema().as_ref(), right.schema().as_ref());
+        let keys = self.keys.into_iter().map(|pair| alike(pair, sides)).collect::<Result<_>>()?;
+        let at = alike((left_at, right_at), sides)?;
         // Ties of one instant, in the order of trades.
-        let ties: Vec<&Column> = ["ns", "seq", "sub"]
+        let columns = right.schema().columns();
+        let ties = ["ns", "seq", "sub"]
             .iter()
-            .filter_map(|name| right_columns.iter().find(|column| column.name == *name))
-            .filter(|column| right_schema.data_type(column).is_ok_and(|kind| kind.is_integer()))
+            .filter_map(|name| columns.iter().find(|column| column.name == *name))
+            .map(|column| Expr::Column(column.clone()))
+            .filter(|column| column.get_type(right.schema()).is_ok_and(|kind| kind.is_integer()))
+            .map(|column| cast(column, DataType::Int64))
             .collect();
-
-        let mut above: Vec<Expr> = Vec::new();
-        let mut below: Vec<Expr> = Vec::new();
-        let mut pair = |name: String, upper: Expr, lower: Expr| {
-            above.push(upper.alias(&name));
-            below.push(lower.alias(&name));
+        let kept: Vec<Expr> = left
+            .schema()
+            .columns()
+            .into_iter()
+            .chain(columns)
+            .filter(|column| !self.merged.contains(column))
+            .map(Expr::Column)
+            .collect();
+        let comparable = index::takes(&at.0.get_type(left.schema())?);
+        let pairing = Pairing { keys, at, op, ties };
+        let joined = match comparable {
+            true => node::plan(left, right, pairing)?,
+            false => sorted::plan(left, right, &pairing)?,
         };
-        for (at, column) in left_columns.iter().enumerate() {
-            let null = ScalarValue::try_from(left_schema.data_type(column)?)?;
-            pair(format!("l{at}"), Expr::Literal(null, None), Expr::Column(column.clone()));
+        match self.merged.is_empty() {
+            true => Ok(joined),
+            false => LogicalPlanBuilder::from(joined).project(kept)?.build(),
         }
-        for (at, (left, right)) in self.keys.iter().enumerate() {
-            pair(format!("k{at}"), right.clone(), left.clone());
-        }
-        pair("at".into(), right_at.clone(), left_at);
-        for (at, tie) in ties.iter().enumerate() {
-            let number = cast(Expr::Column((*tie).clone()), arrow::datatypes::DataType::Int64);
-            pair(format!("t{at}"), number, lit(ScalarValue::Int64(None)));
-        }
-        pair("row".into(), row, Expr::Literal(ScalarValue::try_from(&kind)?, None));
-        pair("is_left".into(), lit(false), lit(true));
-
-        let mut known = right_at.is_not_null();
-        for (_, key) in &self.keys {
-            known = known.and(key.clone().is_not_null());
-        }
-        let right = LogicalPlanBuilder::from(right).filter(known)?.project(above)?.build()?;
-        let left = LogicalPlanBuilder::from(left).project(below)?.build()?;
-        let stacked = LogicalPlanBuilder::from(right).union(left)?.build()?;
-
-        // Backwards in time where the next right row is wanted. Rows without an instant come first and find nothing.
-        let backward = matches!(op, Operator::GtEq | Operator::Gt);
-        let same_counts = matches!(op, Operator::GtEq | Operator::LtEq);
-        let mut order = vec![col("at").sort(backward, true), col("is_left").sort(same_counts, true)];
-        order.extend((0..ties.len()).map(|at| col(format!("t{at}")).sort(backward, true)));
-        let function = WindowFunctionDefinition::WindowUDF(Arc::new(fill_previous()));
-        let carried = Expr::from(WindowFunction::new(function, vec![col("row")]))
-            .partition_by((0..self.keys.len()).map(|at| col(format!("k{at}"))).collect())
-            .order_by(order)
-            .build()?;
-        let name = carried.schema_name().to_string();
-        let carried = LogicalPlanBuilder::window_plan(stacked, vec![carried])?;
-
-        let mut answer: Vec<Expr> = Vec::new();
-        let renamed = |value: Expr, column: &Column| match &column.relation {
-            Some(relation) => value.alias_qualified(Some(relation.clone()), &column.name),
-            None => value.alias(&column.name),
-        };
-        for (at, column) in left_columns.iter().enumerate() {
-            answer.push(renamed(col(format!("l{at}")), column));
-        }
-        for (at, column) in right_columns.iter().enumerate().filter(|(_, column)| !self.merged.contains(column)) {
-            answer.push(renamed(get_field(Expr::Column(Column::from_name(&name)), place(at)), column));
-        }
-        LogicalPlanBuilder::from(carried).filter(col("is_left"))?.project(answer)?.build()
     }
+}
+
+/// Which rows belong together; left expressions stand first.
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+struct Pairing {
+    /// Equal, of the same type.
+    keys: Vec<(Expr, Expr)>,
+    /// The instants, of the same type.
+    at: (Expr, Expr),
+    /// `>=`, `>`, `<=` or `<`: left instant, operator, right instant.
+    op: Operator,
+    /// Of the right table: what orders its rows of one instant, as bigint.
+    ties: Vec<Expr>,
+}
+
+/// Both cast to a type that holds the values of both.
+fn alike((left, right): (Expr, Expr), sides: Sides<'_>) -> Result<(Expr, Expr)> {
+    let (a, b) = (left.get_type(sides.0)?, right.get_type(sides.1)?);
+    if a == b {
+        return Ok((left, right));
+    }
+    let Some(common) = comparison_coercion(&a, &b) else {
+        return Err(wrong(&format!("{left} is of type {a} and {right} of type {b}, which cannot be compared")));
+    };
+    Ok((left.cast_to(&common, sides.0)?, right.cast_to(&common, sides.1)?))
 }

@@ -1,0 +1,305 @@
+//! The join at work: right rows are collected first, left rows pass by.
+
+use super::index::Index;
+use arrow::array::{Array, ArrayData, RecordBatch, RecordBatchOptions};
+use arrow::buffer::Buffer;
+use arrow::compute::concat_batches;
+use arrow::datatypes::SchemaRef;
+use datafusion::common::tree_node::TreeNodeRecursion;
+use datafusion::common::{DataFusionError, Result, internal_err};
+use datafusion::execution::memory_pool::{MemoryConsumer, MemoryReservation};
+use datafusion::execution::{SendableRecordBatchStream, TaskContext};
+use datafusion::logical_expr::Operator;
+use datafusion::physical_expr::{Distribution, EquivalenceProperties, PhysicalExpr};
+use datafusion::physical_plan::execution_plan::{
+    Boundedness, ChildrenPropertiesMode, EmissionType, ReplaceChildrenOptions,
+};
+use datafusion::physical_plan::metrics::{
+    BaselineMetrics, Count, ExecutionPlanMetricsSet, MetricBuilder, MetricsSet, RecordOutput,
+};
+use datafusion::physical_plan::projection::{EmbeddedProjection, ProjectionExec, try_embed_projection};
+use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
+use datafusion::physical_plan::{
+    DisplayAs, DisplayFormatType, ExecutionPlan, InputDistributionRequirements, Partitioning, PlanProperties,
+    execute_stream,
+};
+use futures_util::future::BoxFuture;
+use futures_util::{StreamExt, TryStreamExt, stream};
+use std::collections::HashSet;
+use std::fmt;
+use std::sync::Arc;
+use tokio::sync::OnceCell;
+
+/// Which rows belong together; left expressions stand first.
+#[derive(Clone)]
+pub struct Pairing {
+    pub keys: Vec<(Arc<dyn PhysicalExpr>, Arc<dyn PhysicalExpr>)>,
+    pub at: (Arc<dyn PhysicalExpr>, Arc<dyn PhysicalExpr>),
+    pub op: Operator,
+    pub ties: Vec<Arc<dyn PhysicalExpr>>,
+    /// As EXPLAIN shows it.
+    pub shown: String,
+}
+
+/// Plans the same join by sorting.
+pub type BySorting = Arc<dyn Fn() -> BoxFuture<'static, Result<Arc<dyn ExecutionPlan>>> + Send + Sync>;
+
+/// How the join is done, decided when the right table has been seen.
+enum Way {
+    Index(Index),
+    Sorting(Arc<dyn ExecutionPlan>),
+}
+
+/// Places in one column of a text array are numbers of 32 bits.
+const MOST_BYTES: usize = i32::MAX as usize;
+
+/// See the module.
+#[derive(Clone)]
+pub struct AsofExec {
+    left: Arc<dyn ExecutionPlan>,
+    right: Arc<dyn ExecutionPlan>,
+    pairing: Arc<Pairing>,
+    /// Of all columns.
+    whole: SchemaRef,
+    /// Those that are wanted.
+    projection: Vec<usize>,
+    by_sorting: BySorting,
+    properties: Arc<PlanProperties>,
+    way: Arc<OnceCell<Way>>,
+    metrics: ExecutionPlanMetricsSet,
+}
+
+impl fmt::Debug for AsofExec {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "AsofExec({})", self.pairing.shown)
+    }
+}
+
+impl AsofExec {
+    pub fn new(
+        left: Arc<dyn ExecutionPlan>,
+        right: Arc<dyn ExecutionPlan>,
+        pairing: Pairing,
+        whole: SchemaRef,
+        by_sorting: BySorting,
+    ) -> Result<AsofExec> {
+        let projection = (0..whole.fields().len()).collect();
+        AsofExec::of(left, right, Arc::new(pairing), whole, projection, by_sorting)
+    }
+
+    fn of(
+        left: Arc<dyn ExecutionPlan>,
+        right: Arc<dyn ExecutionPlan>,
+        pairing: Arc<Pairing>,
+        whole: SchemaRef,
+        projection: Vec<usize>,
+        by_sorting: BySorting,
+    ) -> Result<AsofExec> {
+        let schema = Arc::new(whole.project(&projection)?);
+        // Neither an order nor a way of partitioning is promised: sorting would keep neither.
+        let properties = PlanProperties::new(
+            EquivalenceProperties::new(schema),
+            Partitioning::UnknownPartitioning(left.properties().partitioning.partition_count()),
+            EmissionType::Incremental,
+            Boundedness::Bounded,
+        );
+        Ok(AsofExec {
+            left,
+            right,
+            pairing,
+            whole,
+            projection,
+            by_sorting,
+            properties: Arc::new(properties),
+            way: Arc::default(),
+            metrics: ExecutionPlanMetricsSet::new(),
+        })
+    }
+
+    /// The wanted columns of the right table, by their place in it.
+    fn right_columns(&self) -> Vec<usize> {
+        let middle = self.left.schema().fields().len();
+        self.projection.iter().filter_map(|at| at.checked_sub(middle)).collect()
+    }
+
+    async fn choose(&self, context: &Arc<TaskContext>, right_rows: &Count) -> Result<Way> {
+        let memory = MemoryConsumer::new("AsofJoin").register(context.memory_pool());
+        if let Some(table) = collect(self.right.execute(0, Arc::clone(context))?, &memory).await? {
+            right_rows.add(table.num_rows());
+            return Ok(Way::Index(Index::new(&table, &self.pairing, &self.right_columns(), memory)?));
+        }
+        drop(memory);
+        Ok(Way::Sorting((self.by_sorting)().await?))
+    }
+
+    /// The answer to a batch of left rows.
+    fn answer(&self, index: &Index, left: &RecordBatch, hints: &mut [usize]) -> Result<RecordBatch> {
+        let found = index.find(left, &self.pairing, hints)?;
+        let middle = left.num_columns();
+        let mut taken = 0;
+        let column = |at: &usize| {
+            if *at < middle {
+                return Ok(Arc::clone(left.column(*at)));
+            }
+            taken += 1;
+            index.take(taken - 1, &found)
+        };
+        let columns = self.projection.iter().map(column).collect::<Result<Vec<_>>>()?;
+        let rows = RecordBatchOptions::new().with_row_count(Some(left.num_rows()));
+        Ok(RecordBatch::try_new_with_options(self.schema(), columns, &rows)?)
+    }
+
+    async fn run(self, partition: usize, context: Arc<TaskContext>) -> Result<SendableRecordBatchStream> {
+        let right_rows = MetricBuilder::new(&self.metrics).counter("right_rows", partition);
+        let metrics = BaselineMetrics::new(&self.metrics, partition);
+        let way = Arc::clone(&self.way);
+        let schema = self.schema();
+        let batches = match way.get_or_try_init(|| self.choose(&context, &right_rows)).await? {
+            Way::Index(index) => {
+                let left = self.left.execute(partition, context)?;
+                let mut hints = index.hints();
+                let way = Arc::clone(&self.way);
+                let mut answer = move |batch: RecordBatch| {
+                    let _time = metrics.elapsed_compute().timer();
+                    let Some(Way::Index(index)) = way.get() else {
+                        return internal_err!("the index of an ASOF JOIN is gone");
+                    };
+                    let answer = self.answer(index, &batch, &mut hints)?;
+                    Ok(answer.record_output(&metrics))
+                };
+                left.map(move |batch| batch.and_then(&mut answer)).boxed()
+            }
+            // All of it is the first partition's.
+            Way::Sorting(plan) if partition == 0 => {
+                MetricBuilder::new(&self.metrics).counter("sorted", partition).add(1);
+                let rows = execute_stream(Arc::clone(plan), context)?;
+                let (projection, schema) = (self.projection.clone(), Arc::clone(&schema));
+                let project = move |batch: RecordBatch| {
+                    let columns = projection.iter().map(|at| Arc::clone(batch.column(*at))).collect();
+                    let count = RecordBatchOptions::new().with_row_count(Some(batch.num_rows()));
+                    let wanted = RecordBatch::try_new_with_options(Arc::clone(&schema), columns, &count)?;
+                    Ok(wanted.record_output(&metrics))
+                };
+                rows.map(move |batch| batch.and_then(&project)).boxed()
+            }
+            Way::Sorting(_) => stream::empty().boxed(),
+        };
+        Ok(Box::pin(RecordBatchStreamAdapter::new(schema, batches)))
+    }
+}
+
+/// All rows of a table, if memory suffices for them and their index.
+async fn collect(mut rows: SendableRecordBatchStream, memory: &MemoryReservation) -> Result<Option<RecordBatch>> {
+    let (mut batches, mut bytes, mut count) = (Vec::new(), 0, 0);
+    let mut seen = HashSet::new();
+    while let Some(batch) = rows.try_next().await? {
+        let (mut held, mut copied) = (0, 0);
+        for column in batch.columns() {
+            let data = column.to_data();
+            held += not_seen(&data, &mut seen);
+            copied += data.get_slice_memory_size()?;
+        }
+        bytes += copied;
+        count += batch.num_rows();
+        if bytes > MOST_BYTES || count >= u32::MAX as usize {
+            return Ok(None);
+        }
+        // They are copied into one table and from there into its order; a row's place and instant are another 16 bytes.
+        match memory.try_grow(held + 2 * copied + 16 * batch.num_rows()) {
+            Err(error) if matches!(error.find_root(), DataFusionError::ResourcesExhausted(_)) => return Ok(None),
+            other => other?,
+        }
+        batches.push(batch);
+    }
+    Ok(Some(concat_batches(&rows.schema(), &batches)?))
+}
+
+/// The bytes of buffers that no batch before had: an aggregate's batches are slices of one.
+fn not_seen(data: &ArrayData, seen: &mut HashSet<usize>) -> usize {
+    let nulls = data.nulls().map(|nulls| nulls.buffer());
+    let own = data.buffers().iter().chain(nulls).filter(|buffer| seen.insert(buffer.data_ptr().as_ptr() as usize));
+    let own: usize = own.map(Buffer::capacity).sum();
+    own + data.child_data().iter().map(|child| not_seen(child, seen)).sum::<usize>()
+}
+
+impl EmbeddedProjection for AsofExec {
+    fn with_projection(&self, projection: Option<Vec<usize>>) -> Result<AsofExec> {
+        let Some(wanted) = projection else { return Ok(self.clone()) };
+        let projection = wanted.iter().map(|at| self.projection[*at]).collect();
+        let (left, right) = (Arc::clone(&self.left), Arc::clone(&self.right));
+        let (pairing, whole) = (Arc::clone(&self.pairing), Arc::clone(&self.whole));
+        AsofExec::of(left, right, pairing, whole, projection, Arc::clone(&self.by_sorting))
+    }
+}
+
+impl DisplayAs for AsofExec {
+    fn fmt_as(&self, kind: DisplayFormatType, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // In the tree the name stands above.
+        match kind {
+            DisplayFormatType::TreeRender => writeln!(f, "{}", self.pairing.shown),
+            _ => write!(f, "AsofJoinExec: {}", self.pairing.shown),
+        }
+    }
+}
+
+impl ExecutionPlan for AsofExec {
+    fn name(&self) -> &'static str {
+        "AsofJoinExec"
+    }
+
+    fn properties(&self) -> &Arc<PlanProperties> {
+        &self.properties
+    }
+
+    fn input_distribution_requirements(&self) -> InputDistributionRequirements {
+        InputDistributionRequirements::new(vec![Distribution::UnspecifiedDistribution, Distribution::SinglePartition])
+    }
+
+    fn children(&self) -> Vec<&Arc<dyn ExecutionPlan>> {
+        vec![&self.left, &self.right]
+    }
+
+    fn apply_expressions(
+        &self,
+        f: &mut dyn FnMut(&Arc<dyn PhysicalExpr>) -> Result<TreeNodeRecursion>,
+    ) -> Result<TreeNodeRecursion> {
+        let Pairing { keys, at, ties, .. } = self.pairing.as_ref();
+        let pairs = keys.iter().chain([at]).flat_map(|(left, right)| [left, right]);
+        for expr in pairs.chain(ties) {
+            if f(expr)? == TreeNodeRecursion::Stop {
+                return Ok(TreeNodeRecursion::Stop);
+            }
+        }
+        Ok(TreeNodeRecursion::Continue)
+    }
+
+    fn replace_children(
+        self: Arc<Self>,
+        children: Vec<Arc<dyn ExecutionPlan>>,
+        _: ReplaceChildrenOptions,
+    ) -> Result<Arc<dyn ExecutionPlan>> {
+        let Ok([left, right]) = <[_; 2]>::try_from(children) else {
+            return internal_err!("an ASOF JOIN is of two tables");
+        };
+        let (pairing, whole) = (Arc::clone(&self.pairing), Arc::clone(&self.whole));
+        let (projection, by_sorting) = (self.projection.clone(), Arc::clone(&self.by_sorting));
+        Ok(Arc::new(AsofExec::of(left, right, pairing, whole, projection, by_sorting)?))
+    }
+
+    fn with_new_children(self: Arc<Self>, children: Vec<Arc<dyn ExecutionPlan>>) -> Result<Arc<dyn ExecutionPlan>> {
+        self.replace_children(children, ReplaceChildrenOptions::new(ChildrenPropertiesMode::Recompute))
+    }
+
+    fn execute(&self, partition: usize, context: Arc<TaskContext>) -> Result<SendableRecordBatchStream> {
+        let run = stream::once(self.clone().run(partition, context)).try_flatten();
+        Ok(Box::pin(RecordBatchStreamAdapter::new(self.schema(), run)))
+    }
+
+    fn try_swapping_with_projection(&self, projection: &ProjectionExec) -> Result<Option<Arc<dyn ExecutionPlan>>> {
+        try_embed_projection(projection, self)
+    }
+
+    fn metrics(&self) -> Option<MetricsSet> {
+        Some(self.metrics.clone_inner())
+    }
+}
