@@ -152,28 +152,27 @@ fn conditions_come_first_and_change_nothing() {
 #[test]
 fn what_does_not_fit_into_memory_is_sorted() {
     let dir = tempfile::tempdir().unwrap();
-    let mut chance = Chance(7);
-    write(dir.path(), "left.csv", &rows(&mut chance, 20_000, &["A", "B"]));
-    write(dir.path(), "right.csv", &rows(&mut chance, 400_000, &["A", "B"]));
-    let join = "\"left\" AS l ASOF JOIN \"right\" AS r MATCH_CONDITION (l.ts >= r.ts) ON l.symbol = r.symbol";
+    let series = |n: u32, step: u32, symbols: u32| {
+        format!(
+            "(SELECT 'symbol ' || value % {symbols} AS symbol, value AS id, value * 7 % 300007 AS seq,
+               arrow_cast(value * {step} % 100003, 'Timestamp(Millisecond, None)') AS ts FROM generate_series(1, {n}))"
+        )
+    };
+    let (left, right) = (series(10_000, 104_729, 3), series(600_000, 7919, 2));
+    let join = format!("{left} AS l ASOF JOIN {right} AS r MATCH_CONDITION (l.ts >= r.ts) ON l.symbol = r.symbol");
     let ask = |memory: &str, sql: &str| {
-        let out = run(dir.path(), &["left.csv", "right.csv", "--memory", memory, "--format", "csv", "-c", sql]);
+        let out = run(dir.path(), &["--memory", memory, "--format", "csv", "-c", sql]);
         assert!(out.status.success(), "{memory}: {}", String::from_utf8_lossy(&out.stderr));
         let mut lines: Vec<String> = String::from_utf8(out.stdout).unwrap().lines().map(str::to_owned).collect();
         lines.sort_unstable();
         lines.join("\n")
     };
     let sql = format!("SELECT l.id, l.ts, r.id AS found, r.symbol, r.seq FROM {join}");
-    let sorted = ask("24MB", &sql);
-    assert_eq!(sorted.lines().count(), 20_001);
+    let sorted = ask("64MB", &sql);
+    assert_eq!(sorted.lines().count(), 10_001);
     assert!(sorted == ask("4GB", &sql), "another answer by sorting");
-    let analyzed = format!("EXPLAIN ANALYZE {sql}");
-    assert!(ask("24MB", &analyzed).contains("sorted=1"), "{}", ask("24MB", &analyzed));
-    assert!(ask("4GB", &analyzed).contains("right_rows=400.0 K"), "{}", ask("4GB", &analyzed));
-    // An aggregate's batches are slices of one, which is held once.
-    let join = join.replace("\"right\"", "(SELECT symbol, ts, id, max(seq) AS seq FROM \"right\" GROUP BY 1, 2, 3)");
-    let analyzed = format!("EXPLAIN ANALYZE SELECT l.id, r.id AS found, r.symbol, r.seq FROM {join}");
-    assert!(ask("200MB", &analyzed).contains("right_rows=400.0 K"), "{}", ask("200MB", &analyzed));
+    let analyzed = ask("64MB", &format!("EXPLAIN ANALYZE {sql}"));
+    assert!(analyzed.contains("sorted=1"), "{analyzed}");
 }
 
 /// Instants that are no integers inside have no index.

@@ -303,3 +303,17 @@ impl ExecutionPlan for AsofExec {
         Some(self.metrics.clone_inner())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use arrow::array::Int64Array;
+
+    #[test]
+    fn a_buffer_is_counted_once_however_many_slices_there_are() {
+        let whole = Int64Array::from_iter((0..1000).map(|i| (i % 7 > 0).then_some(i)));
+        let mut seen = HashSet::new();
+        let bytes: usize = (0..10).map(|i| not_seen(&whole.slice(i * 100, 100).to_data(), &mut seen)).sum();
+        assert!((8000 + 125..8000 + 125 + 128).contains(&bytes), "{bytes}");
+    }
+}
