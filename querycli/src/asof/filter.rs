@@ -3,12 +3,12 @@
 //! A condition on left columns picks left rows, so it may come first. One on a key that both tables have is the right table's
 //! too, and so is a bound on the instant, on the side where right rows are looked for: nothing beyond it belongs to a left row.
 
-use super::Pairing;
 use super::node::AsofNode;
+use arrow::datatypes::DataType;
 use datafusion::common::tree_node::{Transformed, TreeNode};
 use datafusion::common::{Column, Result};
 use datafusion::logical_expr::utils::{conjunction, split_conjunction_owned};
-use datafusion::logical_expr::{BinaryExpr, Expr, LogicalPlan, LogicalPlanBuilder, Operator};
+use datafusion::logical_expr::{BinaryExpr, Expr, ExprSchemable, LogicalPlan, LogicalPlanBuilder, Operator};
 use datafusion::optimizer::{ApplyOrder, OptimizerConfig, OptimizerRule};
 
 /// The rule.
@@ -42,7 +42,7 @@ impl OptimizerRule for FiltersBelowAsof {
             split_conjunction_owned(filter.predicate.clone()).into_iter().partition(of_left);
         let mut right = Vec::new();
         for condition in &below {
-            right.extend(of_right(condition, &node.pairing)?);
+            right.extend(of_right(condition, node)?);
         }
         let Some(left) = conjunction(below) else { return Ok(Transformed::no(plan)) };
         let mut tables = [node.left.clone(), node.right.clone()].map(LogicalPlanBuilder::from);
@@ -65,7 +65,8 @@ impl OptimizerRule for FiltersBelowAsof {
 }
 
 /// What a condition on left columns says about right rows.
-fn of_right(condition: &Expr, pairing: &Pairing) -> Result<Option<Expr>> {
+fn of_right(condition: &Expr, node: &AsofNode) -> Result<Option<Expr>> {
+    let pairing = &node.pairing;
     let columns = pairing.keys.iter().filter_map(|pair| match pair {
         (Expr::Column(left), Expr::Column(right)) => Some((left, right)),
         _ => None,
@@ -85,7 +86,8 @@ fn of_right(condition: &Expr, pairing: &Pairing) -> Result<Option<Expr>> {
         return Ok(Some(renamed.data));
     }
     let Expr::BinaryExpr(BinaryExpr { left, op, right }) = condition else { return Ok(None) };
-    let (op, bound) = match (left.as_ref() == &pairing.at.0, right.as_ref() == &pairing.at.0) {
+    let instant = [&pairing.at.0, bare(&pairing.at.0, node)?];
+    let (op, bound) = match (instant.contains(&left.as_ref()), instant.contains(&right.as_ref())) {
         (true, false) => (Some(*op), right),
         (false, true) => (op.swap(), left),
         _ => return Ok(None),
@@ -96,9 +98,22 @@ fn of_right(condition: &Expr, pairing: &Pairing) -> Result<Option<Expr>> {
         Some(Operator::Gt | Operator::GtEq) => !backward,
         _ => false,
     };
-    let constant = matches!(bound.as_ref(), Expr::Literal(..));
+    if !towards || !matches!(bound.as_ref(), Expr::Literal(..)) {
+        return Ok(None);
+    }
     // At the bound itself a right row may still belong to a left row just inside of it, never beyond.
     let op = if backward { Operator::LtEq } else { Operator::GtEq };
-    let bounded = Expr::BinaryExpr(BinaryExpr { left: Box::new(pairing.at.1.clone()), op, right: bound.clone() });
-    Ok((towards && constant).then_some(bounded))
+    let kind = pairing.at.1.get_type(node.right.schema())?;
+    let bound = bound.as_ref().clone().cast_to(&kind, node.left.schema())?;
+    Ok(Some(Expr::BinaryExpr(BinaryExpr { left: Box::new(pairing.at.1.clone()), op, right: Box::new(bound) })))
+}
+
+/// An instant without the cast that only makes its unit the other table's: conditions are on what is below it.
+fn bare<'a>(at: &'a Expr, node: &AsofNode) -> Result<&'a Expr> {
+    let Expr::Cast(cast) = at else { return Ok(at) };
+    let below = cast.expr.get_type(node.left.schema())?;
+    Ok(match (below, cast.field.data_type()) {
+        (DataType::Timestamp(..) | DataType::Date32, DataType::Timestamp(..)) => &cast.expr,
+        _ => at,
+    })
 }
