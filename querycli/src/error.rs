@@ -1,5 +1,6 @@
 //! What can go wrong, said once: a message, what to do, and the exit code it means.
 
+use crate::rewrite::names;
 use datafusion::common::{DataFusionError, SchemaError};
 use std::fmt;
 
@@ -102,6 +103,9 @@ impl From<DataFusionError> for Error {
             }
             DataFusionError::SQL(parser, _) => Error::question(format!("the SQL cannot be read: {parser}"), ""),
             DataFusionError::SchemaError(schema, _) => Error::question(schema_message(schema), schema_hint(schema)),
+            DataFusionError::Plan(message) | DataFusionError::Execution(message) if message.contains(COERCION) => {
+                coercion(message)
+            }
             DataFusionError::Plan(message) => Error::question(plan_message(message), plan_hint(message)),
             DataFusionError::NotImplemented(message) => {
                 // how DataFusion is built is no business of who asks
@@ -123,6 +127,20 @@ impl From<DataFusionError> for Error {
             root => Error::question(first_line(&root.strip_backtrace()), ""),
         }
     }
+}
+
+/// How DataFusion begins what a function of ours says of its arguments.
+const COERCION: &str = "user-defined coercion failed with: ";
+
+/// What a function says of its arguments, without what is around it.
+fn coercion(message: &str) -> Error {
+    let said = message.split_once(COERCION).map_or(message, |(_, said)| said);
+    let said = said.split(" No function matches the given name").next().unwrap_or(said);
+    let said = ["Error during planning: ", "External error: "]
+        .iter()
+        .fold(said, |said, begin| said.strip_prefix(begin).unwrap_or(said));
+    let (said, hint) = said.split_once("\nhint: ").unwrap_or((said, ""));
+    Error::question(said.trim_end_matches(['.', ' ']), hint.trim_end_matches(['.', ' ']))
 }
 
 fn first_line(text: &str) -> String {
@@ -172,8 +190,14 @@ fn missing_function(message: &str) -> Option<(&str, Option<&str>)> {
 }
 
 fn plan_hint(message: &str) -> String {
-    if let Some((_, meant)) = missing_function(&first_line(message)) {
+    let message = &first_line(message);
+    if let Some((name, meant)) = missing_function(message) {
         return match meant {
+            _ if names().any(|known| known == name) => {
+                format!(
+                    "it is a function of a window: {name}(...) OVER (ORDER BY ...); \\df {name} tells its arguments"
+                )
+            }
             Some(meant) => format!("did you mean \"{meant}\"?"),
             None => "\\df lists the functions, \\df *part* those whose name has a part".into(),
         };

@@ -31,6 +31,7 @@ mod named;
 mod names;
 pub mod output;
 mod plausible;
+mod postgres;
 mod progress;
 mod remote;
 mod rewrite;
@@ -39,6 +40,7 @@ mod separated;
 mod session;
 mod sessions;
 mod shell;
+mod spelled;
 mod tables;
 
 pub use error::{Error, Fault, Result};
@@ -128,7 +130,8 @@ impl Session {
             .with_optimizer_rules(rules)
             .with_physical_optimizer_rule(Arc::new(named::NameFiles(Arc::clone(&names))))
             .with_query_planner(Arc::new(asof::Planner));
-        let context = SessionContext::new_with_state(state.build());
+        let mut context = SessionContext::new_with_state(state.build());
+        postgres::register(&mut context)?;
         context.add_optimizer_rule(Arc::new(db::AggregatesInPostgres));
         context.add_optimizer_rule(Arc::new(db::BarsWhereDecoded(Arc::clone(&calendars))));
         let market = tables::Market::new(db, Arc::clone(&calendars), options.calendar, context.clone(), names);

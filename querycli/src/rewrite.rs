@@ -7,7 +7,9 @@ use crate::analytics::DOCS;
 use crate::asof;
 use crate::error::{Error, Result};
 use crate::limit;
+use crate::spelled;
 use datafusion::sql::parser::{CopyToSource, Statement};
+use datafusion::sql::sqlparser::ast::Statement as Sql;
 use datafusion::sql::sqlparser::ast::{
     AccessExpr, Expr, Function, FunctionArg, FunctionArgExpr, FunctionArguments, Ident, ObjectName, ObjectNamePart,
     Query, Select, Subscript, TableFactor, Value, VisitMut, VisitorMut,
@@ -69,7 +71,13 @@ pub const ARRAY_SEPARATOR: char = '\u{1f}';
 pub fn rewrite(statement: &mut Statement) -> Result<()> {
     let mut visitor = Calls;
     let broken = match statement {
-        Statement::Statement(inner) => inner.visit(&mut visitor),
+        Statement::Statement(inner) => {
+            let done = inner.visit(&mut visitor);
+            if let Sql::Query(query) = inner.as_mut() {
+                spelled::name_columns(query);
+            }
+            done
+        }
         Statement::Explain(explain) => return rewrite(&mut explain.statement),
         Statement::CopyTo(copy) => match &mut copy.source {
             CopyToSource::Query(query) => query.visit(&mut visitor),
@@ -85,7 +93,6 @@ pub fn rewrite(statement: &mut Statement) -> Result<()> {
 
 /// Whether a statement changes tables or what is in them.
 pub fn changes_tables(statement: &Statement) -> bool {
-    use datafusion::sql::sqlparser::ast::Statement as Sql;
     let Statement::Statement(inner) = statement else { return false };
     matches!(
         **inner,
@@ -132,7 +139,10 @@ impl VisitorMut for Calls {
         if let Some(fields) = fields_of(expr) {
             *expr = fields;
         }
-        ControlFlow::Continue(())
+        match spelled::as_datafusion(expr) {
+            Ok(()) => ControlFlow::Continue(()),
+            Err(error) => ControlFlow::Break(error),
+        }
     }
 
     fn pre_visit_expr(&mut self, expr: &mut Expr) -> ControlFlow<Error> {
@@ -165,13 +175,18 @@ fn fields_of(expr: &Expr) -> Option<Expr> {
             _ => return None,
         };
         let text = Expr::Value(Value::SingleQuotedString(name).into());
-        let mut call = Parser::new(&PostgreSqlDialect {}).try_with_sql("get_field()").ok()?.parse_expr().ok()?;
-        if let Expr::Function(Function { args: FunctionArguments::List(list), .. }) = &mut call {
-            list.args = [value, text].map(|arg| FunctionArg::Unnamed(FunctionArgExpr::Expr(arg))).to_vec();
-        }
-        value = call;
+        value = call("get_field", vec![value, text])?;
     }
     Some(value)
+}
+
+/// A call of a function.
+pub fn call(name: &str, arguments: Vec<Expr>) -> Option<Expr> {
+    let mut call = Parser::new(&PostgreSqlDialect {}).try_with_sql(&format!("{name}()")).ok()?.parse_expr().ok()?;
+    if let Expr::Function(Function { args: FunctionArguments::List(list), .. }) = &mut call {
+        list.args = arguments.into_iter().map(|arg| FunctionArg::Unnamed(FunctionArgExpr::Expr(arg))).collect();
+    }
+    Some(call)
 }
 
 fn single(name: &str) -> ObjectName {

@@ -139,7 +139,8 @@ impl ScalarUDFImpl for CalendarFunction {
             };
         }
         if given.len() < least || given.len() > types.len() {
-            return plan_err!("{} takes {least} to {} arguments, not {}", self.name(), types.len(), given.len());
+            let counts = if least == types.len() { format!("{least}") } else { format!("{least} to {}", types.len()) };
+            return plan_err!("{} takes {counts} arguments, not {}", self.name(), given.len());
         }
         for (at, (given, wanted)) in given.iter().zip(&types).enumerate() {
             let fits = match wanted {

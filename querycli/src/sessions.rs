@@ -2,6 +2,7 @@
 
 use crate::error::{Error, external};
 use crate::known::Calendars;
+use crate::postgres::read_instant;
 use crate::scalar::instant_type;
 use arrow::array::{
     ArrayRef, BooleanArray, Date32Array, Int32Array, RecordBatch, StringArray, TimestampMicrosecondArray,
@@ -73,6 +74,9 @@ impl<'a> Arguments<'a> {
                 "-infinity" => return Ok(Some(Nanos::MIN)),
                 _ => {}
             }
+        }
+        if let Some(ts) = value.try_as_str().flatten().and_then(read_instant).and_then(|written| written.nanos()) {
+            return Ok(Some(ts));
         }
         let wanted = DataType::Timestamp(arrow::datatypes::TimeUnit::Nanosecond, Some("UTC".into()));
         match value.cast_to(&wanted) {

@@ -128,6 +128,16 @@ fn statements_that_cannot_be_are_told_why() {
     for (sql, told) in [
         ("SELECT nofunc(1)", "unknown function \"nofunc\"\nhint: \\df lists the functions"),
         ("SELECT roundd(1)", "unknown function \"roundd\"\nhint: did you mean \"round\"?"),
+        ("SELECT sma(1)", "unknown function \"sma\"\nhint: it is a function of a window: sma(...) OVER (ORDER BY ...)"),
+        ("SELECT trade_date(now())", "error: trade_date takes 2 arguments, not 1\n"),
+        (
+            "SELECT to_char(1.5, '9.9')",
+            "error: to_char is of a timestamp or a date here, not of type Float64\nhint: round",
+        ),
+        (
+            "SELECT now() AT TIME ZONE 'Mars'",
+            "error: time zone \"Mars\" not recognized\nhint: use a name such as America/New_York",
+        ),
         ("SELECT halted_seconds('SPY')", "halted_seconds takes a symbol, two instants"),
         ("SELECT halted_seconds('SPY', 1, 2)", "argument 2 of halted_seconds is of type Int64, not timestamptz"),
         ("DELETE FROM calendars", "changes nothing but tables of its own session"),
@@ -162,6 +172,21 @@ fn statements_that_cannot_be_are_told_why() {
         let (code, _, err) = run(dir.path(), &[arguments[0], arguments[1], "-c", "SELECT 1"]);
         assert!(code == 2 && err.contains(told), "{arguments:?}: {code} {err}");
     }
+}
+
+/// Headings are those of PostgreSQL, and not DataFusion's names of its own types.
+#[test]
+fn columns_without_a_name_have_postgresqls() {
+    let dir = tempfile::tempdir().unwrap();
+    let sql = "SELECT 1, symbol, price::int, CASE WHEN price > 1 THEN 'x' END, date '2025-11-28' + interval '9 hours',
+                      max(price) OVER (PARTITION BY symbol), price * 2
+               FROM (VALUES ('SPY', 681.5)) AS t (symbol, price)";
+    let (code, out, err) = run(dir.path(), &["-c", sql, "--format", "csv"]);
+    assert_eq!((code, err.as_str()), (0, ""));
+    assert_eq!(out, "?column?,symbol,price,case,?column?,max,?column?\n1,SPY,682,x,2025-11-28 09:00:00,681.5,1363\n");
+    let sql = "SELECT percentile_cont(0.5) WITHIN GROUP (ORDER BY n), string_agg(n::text, '-' ORDER BY n DESC), count(*) FILTER (WHERE n > 1) FROM (VALUES (1), (2)) AS t (n)";
+    let (_, out, _) = run(dir.path(), &["-c", sql, "--format", "csv"]);
+    assert_eq!(out, "percentile_cont,string_agg,count\n1.5,2-1,1\n");
 }
 
 /// Numbers that are none, and texts that a terminal would obey.

@@ -2,9 +2,10 @@
 
 use arrow::array::{Array, ArrayRef, AsArray, StructArray};
 use arrow::datatypes::{
-    DataType, Date32Type, Decimal128Type, Float32Type, Float64Type, Int8Type, Int16Type, Int32Type, Int64Type,
-    TimeUnit, TimestampMicrosecondType, TimestampMillisecondType, TimestampNanosecondType, TimestampSecondType,
-    UInt8Type, UInt16Type, UInt32Type, UInt64Type,
+    DataType, Date32Type, Decimal128Type, DurationMicrosecondType, DurationMillisecondType, DurationNanosecondType,
+    DurationSecondType, Float32Type, Float64Type, Int8Type, Int16Type, Int32Type, Int64Type, IntervalMonthDayNanoType,
+    IntervalUnit, TimeUnit, TimestampMicrosecondType, TimestampMillisecondType, TimestampNanosecondType,
+    TimestampSecondType, UInt8Type, UInt16Type, UInt32Type, UInt64Type,
 };
 use arrow::util::display::array_value_to_string;
 use chrono::DateTime;
@@ -12,10 +13,15 @@ use std::fmt::Write;
 
 /// `f` of `f(...)`, if all of the name is one call.
 pub fn heading(name: &str) -> &str {
-    if let Some((_, field)) = name.strip_suffix(']').and_then(|name| name.rsplit_once('[')) {
-        return field;
+    let field = || name.strip_suffix(']').and_then(|name| name.rsplit_once('[')).map(|(_, field)| field);
+    let unnamed = || match CONSTANTS.iter().any(|constant| name.contains(&format!("{constant}("))) {
+        true => "?column?",
+        false => name,
+    };
+    let Some((function, rest)) = name.split_once('(') else { return field().unwrap_or(name) };
+    if CONSTANTS.contains(&function) {
+        return "?column?";
     }
-    let Some((function, rest)) = name.split_once('(') else { return name };
     let mut depth = 1usize;
     for (at, c) in rest.char_indices() {
         depth = match c {
@@ -27,11 +33,43 @@ pub fn heading(name: &str) -> &str {
             let word = function.chars().all(|c| c.is_ascii_alphanumeric() || c == '_');
             // vwap of a bar has a name of its own here, and only here
             let function = if function == "bar_vwap" { "vwap" } else { function };
-            return if word && at + 1 == rest.len() { function } else { name };
+            let more = &rest[at + 1..];
+            // what an aggregate or a window is over
+            let over = OVER.iter().any(|begin| more.starts_with(begin));
+            return match word && (more.is_empty() || over) {
+                true => function,
+                false => field().unwrap_or_else(unnamed),
+            };
         }
     }
-    name
+    unnamed()
 }
+
+const OVER: [&str; 7] = [
+    " FILTER (",
+    " GROUPS BETWEEN",
+    " ORDER BY [",
+    " PARTITION BY [",
+    " RANGE BETWEEN",
+    " ROWS BETWEEN",
+    " WITHIN GROUP [",
+];
+
+/// How DataFusion calls constants, and what begins with one.
+const CONSTANTS: [&str; 12] = [
+    "Boolean",
+    "Date32",
+    "Decimal128",
+    "Float32",
+    "Float64",
+    "Int32",
+    "Int64",
+    "IntervalMonthDayNano",
+    "TimestampMicrosecond",
+    "TimestampNanosecond",
+    "UInt64",
+    "Utf8",
+];
 
 /// A text as JSON.
 pub fn json_text(text: &str) -> String {
@@ -107,6 +145,21 @@ pub fn text(column: &ArrayRef, row: usize) -> Option<String> {
             if zone.is_some() { format!("{text}+00") } else { text }
         }
         DataType::Struct(_) => composite(c.as_struct(), row),
+        DataType::Interval(IntervalUnit::MonthDayNano) => {
+            let value = c.as_primitive::<IntervalMonthDayNanoType>().value(row);
+            interval(value.months, value.days, value.nanoseconds)
+        }
+        DataType::Duration(unit) => {
+            let (value, nanos) = match unit {
+                TimeUnit::Second => (c.as_primitive::<DurationSecondType>().value(row), 1_000_000_000),
+                TimeUnit::Millisecond => (c.as_primitive::<DurationMillisecondType>().value(row), 1_000_000),
+                TimeUnit::Microsecond => (c.as_primitive::<DurationMicrosecondType>().value(row), 1_000),
+                TimeUnit::Nanosecond => (c.as_primitive::<DurationNanosecondType>().value(row), 1),
+            };
+            let day = 86_400_000_000_000 / nanos;
+            // as PostgreSQL subtracts timestamps
+            interval(0, i32::try_from(value / day).unwrap_or_default(), value % day * nanos)
+        }
         _ => array_value_to_string(c, row).unwrap_or_default(),
     })
 }
@@ -122,6 +175,29 @@ fn composite(parts: &StructArray, row: usize) -> String {
         })
         .collect();
     format!("({})", cells.join(","))
+}
+
+/// `1 year 2 mons -3 days 04:05:06.5`, as PostgreSQL writes an interval.
+fn interval(months: i32, days: i32, nanos: i64) -> String {
+    let unit =
+        |count: i32, name: &str| (count != 0).then(|| format!("{count} {name}{}", if count == 1 { "" } else { "s" }));
+    let mut parts: Vec<String> =
+        [unit(months / 12, "year"), unit(months % 12, "mon"), unit(days, "day")].into_iter().flatten().collect();
+    if nanos != 0 || parts.is_empty() {
+        // Parts before it that are negative make a positive one say so.
+        let sign = match () {
+            () if nanos < 0 => "-",
+            () if months < 0 || days < 0 => "+",
+            () => "",
+        };
+        let (seconds, part) = (nanos.unsigned_abs() / 1_000_000_000, nanos.unsigned_abs() % 1_000_000_000);
+        let mut text = format!("{sign}{:02}:{:02}:{:02}", seconds / 3600, seconds / 60 % 60, seconds % 60);
+        if part != 0 {
+            let _ = write!(text, ".{}", format!("{part:09}").trim_end_matches('0'));
+        }
+        parts.push(text);
+    }
+    parts.join(" ")
 }
 
 fn date(days: i32) -> String {
@@ -201,11 +277,32 @@ mod tests {
     }
 
     #[test]
+    fn intervals_are_spelled_as_postgresql_spells_them() {
+        let (hour, day) = (3_600_000_000_000, 1);
+        assert_eq!(interval(0, 0, hour + hour / 2), "01:30:00");
+        assert_eq!(interval(0, day, 2 * hour + 500_000_000), "1 day 02:00:00.5");
+        assert_eq!(interval(14, 2, 0), "1 year 2 mons 2 days");
+        assert_eq!(interval(0, 0, 0), "00:00:00");
+        assert_eq!(interval(0, 0, -hour), "-01:00:00");
+        assert_eq!(interval(0, -1, hour), "-1 days +01:00:00");
+        assert_eq!(interval(0, 0, 30 * hour), "30:00:00");
+    }
+
+    #[test]
     fn a_call_is_called_like_its_function() {
         assert_eq!(heading("count(*)"), "count");
         assert_eq!(heading("is_open(to_date(x),y)"), "is_open");
         assert_eq!(heading("a(x) + b(y)"), "a(x) + b(y)");
         assert_eq!(heading("price"), "price");
+        assert_eq!(heading("bar[open]"), "open");
+        assert_eq!(heading("string_agg(t.x,Utf8(\",\")) ORDER BY [t.x ASC NULLS LAST]"), "string_agg");
+        assert_eq!(heading("percentile_cont(Float64(0.5)) WITHIN GROUP [t.n ASC NULLS LAST]"), "percentile_cont");
+        assert_eq!(heading("max(t.x) ROWS BETWEEN UNBOUNDED PRECEDING AND CURRENT ROW"), "max");
+        assert_eq!(heading("count(*) FILTER (WHERE t.x > Int64(1))"), "count");
+        assert_eq!(heading("ohlc(x)[open]"), "open");
+        assert_eq!(heading("t.x * Int64(2)"), "?column?");
+        assert_eq!(heading("Int64(1)"), "?column?");
+        assert_eq!(heading("Utf8(\"a\") || Int64(1)"), "?column?");
     }
 
     #[test]
