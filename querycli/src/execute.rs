@@ -144,7 +144,7 @@ pub async fn print(
     })
     .await
     .inspect(|outcome| {
-        if outcome.cut && format != Format::Table {
+        if outcome.cut && !format.tells_of_more() {
             progress.note(&format!("note: cut after {} rows by --max-rows; there are more", outcome.rows));
         }
     })

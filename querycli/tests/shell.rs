@@ -36,6 +36,48 @@ fn prompt(shell: &mut PtySession) -> Outcome {
     shell.exp_string("market=> ").map(drop)
 }
 
+/// What hands that know psql type.
+#[test]
+fn commands_of_psql_are_here_or_told_where_they_are() {
+    let run = |script: &str| {
+        let out = Command::new(env!("CARGO_BIN_EXE_querycli"))
+            .args(["-c", script])
+            .env_remove("BELLWETHER_DB")
+            .env_remove("BELLWETHER_ARCHIVE")
+            .output()
+            .expect("it runs");
+        let text = |bytes: Vec<u8>| String::from_utf8(bytes).expect("text");
+        (out.status.code(), text(out.stdout), text(out.stderr))
+    };
+    let (code, out, err) = run("\\x\nSELECT 1 AS a, 'b' AS longer;\n\\echo 'it is done'\n\\x off\nSELECT 2 AS a");
+    let expected = "Expanded display is on.
+-[ RECORD 1 ]
+a      | 1
+longer | b
+(1 row)
+it is done
+Expanded display is off.
+ a
+---
+ 2
+(1 row)
+";
+    assert_eq!((code, out.as_str(), err.as_str()), (Some(0), expected, ""));
+    assert_eq!(run("\\d+ calendars"), run("\\d calendars"));
+    for (command, told) in [
+        ("\\l", "error: \\l is psql's\nhint: a session is of one database"),
+        ("\\dv", "hint: \\dt lists tables and views"),
+        ("\\copy x to y", "hint: COPY (SELECT ...) TO 'file.parquet' writes a file"),
+        ("\\!", "hint: leave with \\q"),
+        ("\\k", "error: unknown command \\k\nhint: \\? lists the commands"),
+        ("\\timng", "hint: did you mean \\timing?"),
+        ("\\x maybe", "error: \\x is on or off, not maybe"),
+    ] {
+        let (code, out, err) = run(command);
+        assert!(code == Some(2) && out.is_empty() && err.contains(told), "{command}: {err}");
+    }
+}
+
 #[test]
 fn statements_take_lines_until_a_semicolon() -> Outcome {
     let dir = folder();

@@ -39,7 +39,7 @@ pub struct Options {
     /// The calendar of the instruments in files, where their symbol does not tell
     #[arg(long, value_name = "ID", help_heading = "Where to read")]
     pub calendar: Option<String>,
-    /// How to print rows: table, csv, tsv, json, ndjson, markdown, parquet or arrow [default: as the name of --output says,
+    /// How to print rows: table, expanded, csv, tsv, json, ndjson, markdown, parquet or arrow [default: as the name of --output says,
     /// else table]
     #[arg(long, value_enum, value_name = "FORMAT", help_heading = "How to print", hide_possible_values = true)]
     pub format: Option<Format>,

@@ -1,6 +1,7 @@
 //! Rows on their way out: formats, and sinks that write batches as they come.
 
 mod columnar;
+mod expanded;
 mod table;
 mod target;
 mod text;
@@ -21,6 +22,8 @@ pub enum Format {
     /// Aligned columns, as psql prints them
     #[default]
     Table,
+    /// A line for every column, as psql prints them after \\x
+    Expanded,
     /// RFC 4180 with a header; NULL is empty, an empty text is ""
     Csv,
     /// Tab-separated with a header; tabs, line ends and backslashes are escaped, NULL is \N
@@ -39,8 +42,9 @@ pub enum Format {
 
 impl Format {
     /// Every format by its name.
-    pub const NAMES: [(&'static str, Format); 8] = [
+    pub const NAMES: [(&'static str, Format); 9] = [
         ("table", Format::Table),
+        ("expanded", Format::Expanded),
         ("csv", Format::Csv),
         ("tsv", Format::Tsv),
         ("json", Format::Json),
@@ -77,6 +81,11 @@ impl Format {
         })
     }
 
+    /// Whether its last line says that there are more rows.
+    pub fn tells_of_more(self) -> bool {
+        matches!(self, Format::Table | Format::Expanded)
+    }
+
     /// Whether people cannot read it.
     pub fn is_binary(self) -> bool {
         matches!(self, Format::Parquet | Format::Arrow)
@@ -106,6 +115,7 @@ impl Format {
     pub fn sink<'w>(self, schema: &SchemaRef, out: &'w mut (dyn Write + Send)) -> Result<Box<dyn Sink + 'w>> {
         Ok(match self {
             Format::Table => Box::new(table::Table::new(schema, out)),
+            Format::Expanded => Box::new(expanded::Expanded::new(schema, out)),
             Format::Csv | Format::Tsv | Format::Json | Format::Ndjson | Format::Markdown => {
                 Box::new(text::Lines::new(self, schema, out)?)
             }
@@ -237,6 +247,30 @@ mod tests {
         let text = String::from_utf8(out).expect("text");
         let expected = "   名前   |  n\n----------+-----\n 日経平均 |   1\n 🇯🇵       |  22\n e\u{301}cu      | 333\n 🙂       |   4\n plain    |   5\n(5 rows)\n";
         assert_eq!(text, expected);
+    }
+
+    /// Expected: psql 15's, but for its blank line at the end.
+    #[test]
+    fn a_row_may_be_a_page() {
+        let expected = "-[ RECORD 1 ]------
+count    | 1
+a \"text\" | a|b, \"c\"
+price    | 680.25
+open     | t
+-[ RECORD 2 ]--------
+count    |
+a \"text\" |
+price    | NaN
+open     |
+-[ RECORD 3 ]--------
+count    | -30
+a \"text\" | tab\\there
+         | new \\ line
+price    |
+open     | f
+(3 rows)
+";
+        assert_eq!(printed(Format::Expanded), expected);
     }
 
     #[test]

@@ -10,7 +10,7 @@ use unicode_width::UnicodeWidthStr;
 /// Widths are those of the first rows, so that a long answer is printed while it comes and held nowhere.
 const MEASURED: usize = 10_000;
 
-type Row = Vec<Option<String>>;
+pub(super) type Row = Vec<Option<String>>;
 
 pub struct Table<'w> {
     out: &'w mut (dyn Write + Send),
@@ -22,7 +22,7 @@ pub struct Table<'w> {
 }
 
 /// What a terminal would obey, written out as psql does; a line's end is one.
-fn tame(text: String) -> String {
+pub(super) fn tame(text: String) -> String {
     if !text.chars().any(|c| c.is_control() && c != '\n') {
         return text;
     }
@@ -40,7 +40,7 @@ fn tame(text: String) -> String {
 }
 
 /// Columns that a terminal gives to a text: two to 漢, none to a combining accent.
-fn length(text: &str) -> usize {
+pub(super) fn length(text: &str) -> usize {
     text.width()
 }
 
@@ -49,6 +49,13 @@ fn padded(text: &str, width: usize, before: fn(usize) -> usize) -> String {
     let blanks = width.saturating_sub(length(text));
     let before = before(blanks);
     format!(" {}{text}{} ", " ".repeat(before), " ".repeat(blanks - before))
+}
+
+/// `(3 rows)`.
+pub(super) fn footer(count: usize, cut: bool) -> String {
+    let plural = if count == 1 { "" } else { "s" };
+    let more = if cut { "; there are more" } else { "" };
+    format!("({count} row{plural}{more})")
 }
 
 impl<'w> Table<'w> {
@@ -127,8 +134,6 @@ impl Sink for Table<'_> {
 
     fn finish(mut self: Box<Self>, cut: bool) -> Result<()> {
         self.flush()?;
-        let (count, plural) = (self.count, if self.count == 1 { "" } else { "s" });
-        let more = if cut { "; there are more" } else { "" };
-        writeln!(self.out, "({count} row{plural}{more})").map_err(failed)
+        writeln!(self.out, "{}", footer(self.count, cut)).map_err(failed)
     }
 }

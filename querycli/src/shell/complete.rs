@@ -15,8 +15,21 @@ use std::cell::RefCell;
 use std::collections::BTreeMap;
 use tokio::runtime::Handle;
 
-const COMMANDS: [&str; 11] =
-    ["\\?", "\\conninfo", "\\d", "\\df", "\\dt", "\\format", "\\i", "\\o", "\\q", "\\timing", "\\watch"];
+const COMMANDS: [&str; 13] = [
+    "\\?",
+    "\\conninfo",
+    "\\d",
+    "\\df",
+    "\\dt",
+    "\\echo",
+    "\\format",
+    "\\i",
+    "\\o",
+    "\\q",
+    "\\timing",
+    "\\watch",
+    "\\x",
+];
 
 const KEY_WORDS: [&str; 49] = [
     "AND",
@@ -145,7 +158,7 @@ impl Helper {
             "dt" => self.session.tables(),
             "df" => rewrite::names().map(str::to_owned).collect(),
             "format" => Format::NAMES.iter().map(|(name, _)| (*name).to_owned()).collect(),
-            "timing" => vec!["on".into(), "off".into()],
+            "timing" | "x" => vec!["on".into(), "off".into()],
             _ => Vec::new(),
         };
         (start, matching(argument, names.iter().map(String::as_str)))

@@ -17,7 +17,9 @@ Tab completes tables, columns, functions and, within quotes, symbols; the arrows
   \df [PATTERN]           functions of the market, each with its arguments
   \conninfo               where this session reads
   \timing [on|off]        how long each statement took
-  \format [NAME]          table, csv, tsv, json, ndjson, markdown, parquet or arrow
+  \format [NAME]          table, expanded, csv, tsv, json, ndjson, markdown, parquet or arrow
+  \x [on|off]             a line for every column: format expanded, and back to table
+  \echo [TEXT]            print a text
   \o [FILE]               send output to a file, whose name tells the format; alone, back to here
   \i FILE                 run a file of statements and commands
   \watch [SECONDS [N]]    run the last statement again every 2 seconds, N times or until Ctrl-C
@@ -26,11 +28,32 @@ Tab completes tables, columns, functions and, within quotes, symbols; the arrows
 
 To begin with: SELECT * FROM sessions('XNYS', '2025-11-24', '2025-11-28');";
 
+/// Commands of psql that are not here, and what is.
+const OF_PSQL: [(&str, &str); 9] = [
+    ("l list c connect du dg dx dn db", "a session is of one database: start querycli with another --db, or ask psql"),
+    (
+        "dv dm di ds dp z dT dD do dC des det",
+        "\\dt lists tables and views, \\d NAME describes one; psql tells the rest",
+    ),
+    ("sf sv ef ev", "\\d NAME tells what a function or a table is"),
+    ("copy", "COPY (SELECT ...) TO 'file.parquet' writes a file, and so do \\o FILE and querycli export"),
+    ("e edit p print r reset w s", "the arrows and Ctrl-R bring back what was typed; \\i FILE runs a file"),
+    ("g gx gset gexec gdesc crosstabview", "end the statement with a semicolon; \\x shows a line for every column"),
+    ("set unset pset a t f H C T encoding prompt", "\\format NAME says how to print; \\? lists the commands"),
+    ("! cd setenv getenv", "leave with \\q, or use another terminal"),
+    ("if elif else endif bind password", "\\? lists the commands"),
+];
+
 impl Interpreter {
     /// Runs a command.
     pub(super) async fn meta(&mut self, text: &str) -> Result<Flow> {
         let mut words = text.split_whitespace();
-        let name = words.next().unwrap_or_default();
+        let typed = words.next().unwrap_or_default();
+        // All is told without a plus, too.
+        let name = match typed.strip_suffix('+') {
+            Some(name @ ("\\d" | "\\dt" | "\\df")) => name,
+            _ => typed,
+        };
         let words: Vec<&str> = words.map(|word| word.trim_matches(['\'', '"'])).collect();
         let takes = |most: usize| match words.len() <= most {
             true => Ok(()),
@@ -91,6 +114,22 @@ impl Interpreter {
                 let name = Format::NAMES.iter().find(|(_, format)| *format == self.format).map_or("", |(name, _)| name);
                 self.say(&format!("Output format is {name}."))?;
             }
+            "\\x" => {
+                takes(1)?;
+                self.format = match (first, self.format) {
+                    (Some("on"), _) => Format::Expanded,
+                    (Some("off"), _) => Format::Table,
+                    (None, Format::Expanded) => Format::Table,
+                    (None, _) => Format::Expanded,
+                    (Some(other), _) => return Err(Error::question(format!("\\x is on or off, not {other}"), "")),
+                };
+                let on = if self.format == Format::Expanded { "on" } else { "off" };
+                self.say(&format!("Expanded display is {on}."))?;
+            }
+            "\\echo" => {
+                let said = text.split_once(char::is_whitespace).map_or("", |(_, said)| said.trim());
+                self.say(said.trim_matches(['\'', '"']))?;
+            }
             "\\o" | "\\out" => {
                 takes(1)?;
                 self.redirect(first.map(Into::into))?;
@@ -107,7 +146,12 @@ impl Interpreter {
                 self.watch(&words).await?;
             }
             other => {
-                const KNOWN: [&str; 12] = [
+                if let Some((_, hint)) =
+                    OF_PSQL.iter().find(|(names, _)| names.split(' ').any(|name| name == &other[1..]))
+                {
+                    return Err(Error::question(format!("{other} is psql's"), *hint));
+                }
+                const KNOWN: [&str; 14] = [
                     "\\d",
                     "\\dt",
                     "\\df",
@@ -117,11 +161,14 @@ impl Interpreter {
                     "\\o",
                     "\\i",
                     "\\watch",
+                    "\\x",
+                    "\\echo",
                     "\\?",
                     "\\q",
                     "\\h",
                 ];
-                let near = market::nearest::nearest(other, KNOWN);
+                // Two letters are near to any other two.
+                let near = market::nearest::nearest(other, KNOWN).filter(|_| other.len() > 3);
                 let hint =
                     near.map_or_else(|| "\\? lists the commands".to_owned(), |near| format!("did you mean {near}?"));
                 return Err(Error::question(format!("unknown command {other}"), hint));
