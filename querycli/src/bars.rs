@@ -180,7 +180,11 @@ async fn rows(market: &Market, ask: &Ask, schema: SchemaRef) -> Result<RecordBat
             Some(db) => {
                 let instrument = Instrument::find(db, symbol, ask.near()).await?;
                 let instrument = match ask.on(instrument.calendar)? {
-                    Some((_, first, last)) => instrument.on(db, first, last)?,
+                    Some((request, first, last)) => {
+                        // also of the days among which a close is looked for
+                        let back = if request.fill == Fill::Previous { LOOK_BACK_DAYS } else { 0 };
+                        instrument.on(db, first.plus(-back), last)?
+                    }
                     None => instrument,
                 };
                 match ask.on(instrument.calendar)? {
@@ -534,7 +538,7 @@ pub async fn states(
 }
 
 /// How far back a close is looked for to fill the first gap with.
-pub const LOOK_BACK_DAYS: i32 = 14;
+const LOOK_BACK_DAYS: i32 = 14;
 
 async fn close_before(
     db: &Arc<Db>,

@@ -13,7 +13,7 @@ use futures_util::StreamExt;
 use std::future::Future;
 use std::sync::LazyLock;
 use std::time::Duration;
-use tokio::runtime::Runtime;
+use tokio::runtime::{Handle, Runtime, RuntimeFlavor};
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 
@@ -24,6 +24,22 @@ pub fn workers() -> &'static Runtime {
         runtime.expect("threads can be started: without them there is no program")
     });
     &WORKERS
+}
+
+/// Waits where nothing can be awaited: a function of rows, the planning of one of tables, a reader of an archive that may lie in a
+/// store. On the threads that statements run on another takes this one's place meanwhile.
+pub fn wait<T: Send>(asked: impl Future<Output = T> + Send) -> T {
+    match Handle::try_current() {
+        Ok(handle) if handle.runtime_flavor() == RuntimeFlavor::MultiThread => {
+            tokio::task::block_in_place(|| handle.block_on(asked))
+        }
+        Err(_) => workers().block_on(asked),
+        // a runtime of one thread would wait for itself
+        Ok(_) => std::thread::scope(|scope| {
+            let waiting = scope.spawn(|| workers().block_on(asked));
+            waiting.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+        }),
+    }
 }
 
 fn lost(error: &tokio::task::JoinError) -> Error {

@@ -3,6 +3,7 @@
 use crate::bars::calendar_of;
 use crate::db::Instrument;
 use crate::error::{Error, Result, external};
+use crate::execute;
 use crate::known::{HALT, halt};
 use crate::tables::Market;
 use arrow::array::{Array, ArrayRef, AsArray, Float64Builder};
@@ -14,9 +15,7 @@ use market::calendar::Halt;
 use market::time::DAY;
 use market::{Calendar, Nanos, Segments, TradeDate};
 use std::collections::HashMap;
-use std::future::Future;
 use std::sync::Arc;
-use tokio::runtime::{Handle, RuntimeFlavor};
 
 #[derive(Debug)]
 struct HaltedSeconds {
@@ -83,23 +82,11 @@ impl ScalarUDFImpl for HaltedSeconds {
         let rows = if constant { 1 } else { args.number_rows };
         let columns: Vec<ArrayRef> =
             args.args.iter().map(|arg| arg.to_array(rows)).collect::<datafusion::common::Result<_>>()?;
-        let answer = wait(answers(&self.market, &columns, rows)).map_err(external)?;
+        let answer = execute::wait(answers(&self.market, &columns, rows)).map_err(external)?;
         Ok(match constant {
             true => ColumnarValue::Scalar(ScalarValue::try_from_array(&answer, 0)?),
             false => ColumnarValue::Array(answer),
         })
-    }
-}
-
-/// Functions of rows do not wait, but where they stand in a plan they may be anything's argument. The worker that computes this
-/// one asks few short questions, and another takes its place meanwhile. (DataFusion's own functions that wait work in projections
-/// and conditions alone.)
-fn wait<T>(asked: impl Future<Output = Result<T>>) -> Result<T> {
-    match Handle::try_current() {
-        Ok(handle) if handle.runtime_flavor() == RuntimeFlavor::MultiThread => {
-            tokio::task::block_in_place(|| handle.block_on(asked))
-        }
-        _ => Err(Error::world("halted_seconds was not asked on the threads that statements run on", "")),
     }
 }
 

@@ -28,6 +28,11 @@ pub fn is_remote(name: &Path) -> bool {
     })
 }
 
+/// Whether the part of a URL behind its scheme holds a password.
+pub fn has_password(rest: &str) -> bool {
+    rest.split('/').next().unwrap_or_default().split_once('@').is_some_and(|(user, _)| user.contains(':'))
+}
+
 /// A store that may be asked.
 struct Place<'a> {
     /// As the user wrote it.
@@ -36,15 +41,17 @@ struct Place<'a> {
     store: Arc<dyn ObjectStore>,
 }
 
-#[derive(Clone, Copy)]
-enum Kind {
+/// The makes of stores; the archive asks them, too (archive/place/store.rs).
+#[derive(Clone, Copy, Debug)]
+pub enum Kind {
     S3,
     Google,
     Azure,
 }
 
 impl Kind {
-    fn of(scheme: &str) -> Option<Kind> {
+    /// Of a URL's scheme.
+    pub fn of(scheme: &str) -> Option<Kind> {
         match scheme {
             "s3" | "s3a" => Some(Kind::S3),
             "gs" => Some(Kind::Google),
@@ -53,7 +60,8 @@ impl Kind {
         }
     }
 
-    fn credentials(self) -> &'static str {
+    /// What says who asks.
+    pub fn credentials(self) -> &'static str {
         match self {
             Kind::S3 => {
                 "AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY and AWS_REGION say who asks and where; AWS_SKIP_SIGNATURE=true reads what is public, AWS_ENDPOINT_URL names another server"
@@ -68,7 +76,10 @@ impl Kind {
     }
 
     /// The store of a URL, as the environment describes it.
-    fn store(self, url: &str) -> object_store::Result<Arc<dyn ObjectStore>> {
+    ///
+    /// # Errors
+    /// A URL or an environment that is none.
+    pub fn store(self, url: &str) -> object_store::Result<Arc<dyn ObjectStore>> {
         // Who waits at a prompt wants to know soon that a server is not there.
         let retry = || RetryConfig { max_retries: 3, retry_timeout: Duration::from_secs(30), ..RetryConfig::default() };
         Ok(match self {
@@ -156,7 +167,7 @@ pub async fn open(context: &SessionContext, market: &Market, asked: &Path) -> Re
             "it reads s3://bucket/..., gs://bucket/..., az://container/... and files of this machine",
         ));
     };
-    if rest.split('/').next().unwrap_or_default().split_once('@').is_some_and(|(user, _)| user.contains(':')) {
+    if has_password(rest) {
         // Not repeated: it is shown in lists of processes already.
         return Err(Error::question("there is a password in the name of a file", kind.credentials()));
     }

@@ -1,12 +1,132 @@
 //! What tests of the archive do with it: the program's commands, its files, manifests as other programs wrote them.
 
-use crate::cluster::Database;
+use crate::cluster::{self, Database};
+use crate::store::{self, Chance, generate, insert, put, seal, texts, view};
 use anyhow::{Context, Result, ensure};
+use market::{Calendar, Session, Trades};
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 use std::time::Duration;
 use tokio_postgres::{Client, SimpleQueryMessage};
+
+/// The first trade date of [`filled`].
+pub const FIRST: &str = "2025-11-19";
+/// The last one.
+pub const LAST: &str = "2025-12-02";
+/// Its instruments and their calendars.
+pub const SYMBOLS: [(&str, &str); 3] = [("X", "XNYS"), ("F", "CME_EQUITY"), ("H", "XHKG")];
+
+/// Three instruments with two weeks of sessions, some of them revised, one with a busted trade.
+///
+/// # Errors
+/// What the server says.
+pub async fn filled(name: &str, n: usize) -> Result<(Database, Client)> {
+    let database = cluster::database(name).await?;
+    let client = database.client().await?;
+    let mut chance = Chance::new(91);
+    for (symbol, calendar) in SYMBOLS {
+        let id = store::instrument(&client, symbol, calendar).await?;
+        let known = Calendar::builtin(calendar)?;
+        let days = store::sessions(&known, FIRST, LAST)?;
+        let stored: Vec<Trades> = generate(&mut chance, &days, n);
+        for (at, (day, trades)) in days.iter().zip(&stored).enumerate() {
+            let (late, early): (Vec<_>, Vec<_>) = trades.iter().partition(|_| at % 4 == 1 && chance.once_in(20));
+            put(&client, id, &early.into_iter().collect()).await?;
+            if !late.is_empty() {
+                insert(&client, id, &late).await?;
+                seal(&client, symbol, day).await?;
+            }
+        }
+        bust(&client, symbol, &days[2], &stored[2]).await?;
+    }
+    Ok((database, client))
+}
+
+async fn bust(client: &Client, symbol: &str, day: &Session<'_>, trades: &Trades) -> Result<()> {
+    let trade = trades.get(trades.len() / 2);
+    let sql = format!(
+        "SELECT market.bust_trade('{symbol}', timestamptz 'epoch' + {} * interval '1 microsecond', {}, ns => {}::int2, sub => {}::int2)",
+        trade.ts.div_euclid(1000),
+        trade.seq,
+        trade.ts.rem_euclid(1000),
+        trade.sub
+    );
+    client.batch_execute(&sql).await?;
+    seal(client, symbol, day).await?;
+    Ok(())
+}
+
+/// Everything a reader can see of the sealed sessions, but when they were last looked at.
+///
+/// # Errors
+/// What the server says.
+pub async fn facts(client: &Client) -> Result<Vec<String>> {
+    let mut all = texts(
+        client,
+        "SELECT i.symbol, b.trade_date, segment, opens_at, closes_at, open, high, low, close, volume, notional, trades, priced, state,
+                revision, calendar_version, digest, mergeable, sealed_at, reason
+         FROM market.session_bars AS b JOIN market.instruments AS i ON i.id = b.instrument_id ORDER BY 1, 2, 3",
+    )
+    .await?;
+    let minutes = "SELECT i.symbol, b.trade_date, b.n, md5(payload) FROM market.bar_blocks AS b
+                   JOIN market.instruments AS i ON i.id = b.instrument_id ORDER BY 1, 2";
+    all.extend(texts(client, minutes).await?);
+    for (symbol, _) in SYMBOLS {
+        all.extend(view(client, symbol).await?);
+    }
+    Ok(all)
+}
+
+/// Random requests of bars, as SQL that all three sources understand.
+pub fn requests(chance: &mut Chance, n: usize) -> Vec<String> {
+    let days = [
+        "2025-11-17",
+        "2025-11-19",
+        "2025-11-20",
+        "2025-11-24",
+        "2025-11-26",
+        "2025-11-28",
+        "2025-12-01",
+        "2025-12-02",
+    ];
+    let widths = ["30s", "1m", "5m", "7m", "15m", "1h", "65m", "4h", "1d", "2d", "1w", "1mo", "45s", "90m"];
+    let pick = |chance: &mut Chance, from: &[&str]| from[chance.within(0, from.len() as i64) as usize].to_owned();
+    (0..n)
+        .map(|_| {
+            let (symbol, calendar) = SYMBOLS[chance.within(0, 3) as usize];
+            let segments: &[&str] = match calendar {
+                "XNYS" => &["RTH", "PRE", "POST", "PRE+RTH", "ETH", "ALL"],
+                "CME_EQUITY" => &["RTH", "ON", "POST", "ETH", "ALL", "ON+RTH"],
+                _ => &["RTH", "ETH", "ALL"],
+            };
+            let (mut a, mut b) = (pick(chance, &days), pick(chance, &days));
+            if a > b {
+                std::mem::swap(&mut a, &mut b);
+            }
+            if chance.once_in(4) {
+                let hour =
+                    |chance: &mut Chance| format!(" {:02}:{:02}:00+00", chance.within(0, 24), chance.within(0, 60));
+                (a, b) = (format!("{a}{}", hour(chance)), format!("{b}{}", hour(chance)));
+            }
+            let width = pick(chance, &widths);
+            if ["30s", "45s", "1m"].contains(&width.as_str()) {
+                b = format!("{}{}", &a[..10], b.get(10..).unwrap_or(""));
+            }
+            let mut sql = format!("session_ohlc('{symbol}', '{width}', '{a}', '{b}'");
+            if !chance.once_in(4) {
+                sql = format!("{sql}, segments => '{}'", pick(chance, segments));
+            }
+            if chance.once_in(2) {
+                sql = format!("{sql}, fill => '{}'", pick(chance, &["none", "previous", "null"]));
+            }
+            if chance.once_in(5) {
+                sql = format!("{sql}, day => '{}'", pick(chance, &["trade", "clearing"]));
+            }
+            format!("{sql})")
+        })
+        .collect()
+}
 
 /// What a program said.
 ///

@@ -21,6 +21,7 @@ use tokio_postgres::Client;
   querycli archive list --archive /srv/archive --symbol ESZ25
   querycli archive restore --archive /srv/archive --db service=market --first 2025-11-03
   querycli archive prune --archive /srv/archive --db service=market --before 2015-01-01
+  querycli archive push --archive s3://bucket/archive --db service=market
 
 Exit codes: 0 done, 1 something is not as it should be, 2 the question was wrong.")]
 pub struct Arguments {
@@ -30,8 +31,8 @@ pub struct Arguments {
 
 #[derive(Args, Clone, Debug)]
 struct Where {
-    /// The archive's folder
-    #[arg(long, env = "BELLWETHER_ARCHIVE", hide_env_values = true, value_name = "DIR")]
+    /// The archive: a folder, or s3://bucket/archive, gs://bucket/archive, az://container/archive
+    #[arg(long, env = "BELLWETHER_ARCHIVE", hide_env_values = true, value_name = "DIR|URL")]
     archive: String,
 }
 
@@ -57,6 +58,22 @@ struct Which {
 
 fn day(text: &str) -> std::result::Result<TradeDate, String> {
     TradeDate::parse(text).map_err(|error| format!("{error}; write it like 2025-11-28"))
+}
+
+/// `24h`, `90m`, `30s`, `2d`; 0 is nothing.
+fn grace(text: &str) -> std::result::Result<chrono::Duration, String> {
+    let wrong = || format!("\"{text}\" is no time; write it like 24h, 30m or 2d");
+    let digits = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());
+    let number: i64 = digits.parse().map_err(|_| wrong())?;
+    let made = match &text[digits.len()..] {
+        "d" => chrono::Duration::try_days(number),
+        "h" => chrono::Duration::try_hours(number),
+        "m" => chrono::Duration::try_minutes(number),
+        "s" => chrono::Duration::try_seconds(number),
+        "" if number == 0 => Some(chrono::Duration::zero()),
+        _ => None,
+    };
+    made.filter(|made| *made >= chrono::Duration::zero()).ok_or_else(wrong)
 }
 
 #[derive(Subcommand, Clone, Debug)]
@@ -119,6 +136,9 @@ A session whose trades are nowhere else, or of which no --db tells, is kept.")]
         /// Also sessions whose trades are nowhere else
         #[arg(long)]
         only_copies: bool,
+        /// In an object store: leave what is younger by the store's clock, such as 24h or 30m; a push that runs may need it
+        #[arg(long, value_name = "TIME", default_value = "24h", value_parser = grace)]
+        grace: chrono::Duration,
         /// Say what would go, and remove nothing
         #[arg(long)]
         dry_run: bool,
@@ -226,9 +246,15 @@ pub async fn run(arguments: &Arguments, out: &mut impl Write) -> Result<bool> {
             }
             verifies(db.as_deref(), &archive, &what, &mut lines).await?
         }
-        Action::Prune { place, database, symbol, before, only_copies, dry_run } => {
+        Action::Prune { place, database, symbol, before, only_copies, grace, dry_run } => {
             let db = connected(database).await?;
-            let what = Prune { before: *before, symbols: symbol.clone(), only_copies: *only_copies, dry_run: *dry_run };
+            let what = Prune {
+                before: *before,
+                symbols: symbol.clone(),
+                only_copies: *only_copies,
+                grace: *grace,
+                dry_run: *dry_run,
+            };
             let archive = Archive::open(&place.archive)?;
             there(&archive, symbol)?;
             prunes(db.as_deref(), &archive, &what, &mut lines).await?
@@ -334,7 +360,7 @@ async fn verifies<W: Write>(
         }
         Verified::Leftover(file) => {
             leftover += 1;
-            lines.say(&format!("leftover {file}"));
+            lines.say(&format!("leftover {}", file.name));
         }
     };
     verify(archive, what, &mut hear)?;
@@ -411,6 +437,7 @@ async fn restores<W: Write>(db: &Db, archive: &Archive, what: &Restore, lines: &
 fn list<W: Write>(archive: &Archive, selection: &Selection, lines: &mut Lines<'_, W>) -> Result<bool> {
     let (mut sessions, mut trades, mut bytes, mut broken) = (0, 0, 0, 0);
     let found = archive.sessions(selection)?;
+    archive.expect(found.iter().map(|(symbol, day)| (symbol.as_str(), *day)));
     let width = found.iter().map(|(symbol, _)| symbol.chars().count()).max().unwrap_or(0);
     for (symbol, day) in found {
         match archive.manifest(&symbol, day) {

@@ -156,6 +156,7 @@ impl Archive {
         let Some(newest) = days.last().copied() else { return Ok(Vec::new()) };
         let till = (days.partition_point(|day| *day < last) + 1).min(days.len());
         let from = days.partition_point(|day| *day < first).min(till - 1);
+        self.expect(days[from..till].iter().map(|day| (symbol, *day)));
         let mut found = Vec::new();
         for day in &days[from..till] {
             let Some(manifest) = self.manifest(symbol, *day)? else { continue };
@@ -200,7 +201,9 @@ impl Archive {
         let named = |name: &str| calendar.id() == name || calendar.aliases().iter().any(|alias| alias == name);
         let mut told = Vec::new();
         let mut newest = None;
-        for symbol in self.symbols()? {
+        let symbols = self.symbols()?;
+        self.expect_newest(&symbols)?;
+        for symbol in symbols {
             if self.newest(&symbol)?.is_some_and(|manifest| named(&manifest.instrument.calendar)) {
                 for one in self.telling(&symbol, dates)? {
                     newest = newest.max(Some(one.manifest.day()?));

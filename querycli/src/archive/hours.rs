@@ -6,7 +6,6 @@
 use super::Archive;
 use super::manifest::{CALENDARS, Content, Manifest, changed};
 use super::push::{calendar_file, calendar_hash, calendar_of_file};
-use crate::bars::LOOK_BACK_DAYS;
 use crate::db::{Db, Instrument};
 use crate::error::{Error, Result};
 use crate::known::Calendars;
@@ -92,11 +91,10 @@ impl Archive {
         (first, last): (TradeDate, TradeDate),
         calendars: &Calendars,
     ) -> Result<&'static Calendar> {
-        // also of the days among which a close is looked for
         let base = instrument.calendar;
-        let first = TradeDate(first.0.saturating_sub(LOOK_BACK_DAYS));
         let days: Vec<TradeDate> =
             self.days(&instrument.symbol)?.into_iter().filter(|day| (first..=last).contains(day)).collect();
+        self.expect(days.iter().map(|day| (instrument.symbol.as_str(), *day)));
         let mut others: BTreeMap<TradeDate, &'static Calendar> = BTreeMap::new();
         for day in &days {
             if let Some(manifest) = self.manifest(&instrument.symbol, *day)? {
@@ -111,17 +109,16 @@ impl Archive {
     /// # Errors
     /// A file that is not what was written.
     pub fn adopt_calendars(&self, calendars: &Calendars) -> Result<()> {
-        for (name, _) in self.place.list(CALENDARS)? {
-            let Some((id, version, hash)) = calendar_of_file(&name) else { continue };
-            let file = format!("{CALENDARS}/{name}");
-            let text = || {
-                let bytes = self.place.read(&file)?.unwrap_or_default();
-                match calendar_hash(&bytes) == hash {
-                    true => Ok(String::from_utf8_lossy(&bytes).into_owned()),
-                    false => Err(changed(&file, "its bytes are not those that were written")),
-                }
-            };
-            calendars.adopt(&id, version, &hash, text)?;
+        let listed = self.place.list(CALENDARS)?.into_iter().map(|(name, _)| name);
+        let named: Vec<(String, (String, i32, String))> =
+            listed.filter_map(|name| Some((format!("{CALENDARS}/{name}"), calendar_of_file(&name)?))).collect();
+        let files: Vec<String> = named.iter().map(|(file, _)| file.clone()).collect();
+        for ((file, (id, version, hash)), read) in named.into_iter().zip(self.place.read_many(&files)) {
+            let bytes = read?.unwrap_or_default();
+            if calendar_hash(&bytes) != hash {
+                return Err(changed(&file, "its bytes are not those that were written"));
+            }
+            calendars.adopt(&id, version, &hash, || Ok(String::from_utf8_lossy(&bytes).into_owned()))?;
         }
         Ok(())
     }
@@ -132,7 +129,9 @@ impl Archive {
     /// A manifest that is not what was written.
     pub fn released_version(&self, id: &str) -> Result<Option<i32>> {
         let mut found = None;
-        for symbol in self.symbols()? {
+        let symbols = self.symbols()?;
+        self.expect_newest(&symbols)?;
+        for symbol in symbols {
             let Some(manifest) = self.newest(&symbol)? else { continue };
             let named = Calendar::builtin(&manifest.instrument.calendar).is_ok_and(|calendar| calendar.id() == id);
             if named && manifest.calendar.is_none() {

@@ -172,7 +172,15 @@ impl Content {
     /// # Errors
     /// A file that is gone or changed.
     pub fn read(&self, place: &Place) -> Result<bytes::Bytes> {
-        let bytes = place.read(&self.file)?.ok_or_else(|| changed(&self.file, "it is not there"))?;
+        self.checked(place.read(&self.file)?)
+    }
+
+    /// What was read of it, checked.
+    ///
+    /// # Errors
+    /// A file that is gone or changed.
+    pub fn checked(&self, read: Option<bytes::Bytes>) -> Result<bytes::Bytes> {
+        let bytes = read.ok_or_else(|| changed(&self.file, "it is not there"))?;
         self.check(&bytes)?;
         Ok(bytes)
     }

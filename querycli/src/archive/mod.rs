@@ -10,6 +10,7 @@
 //! Push writes the files, then the manifest, reads all of it back, and tells the database last (push.rs). So at any moment a
 //! session is archived whole or not at all, and what an interrupted push leaves is in nobody's way.
 
+mod batch;
 pub mod command;
 mod file;
 mod halts;
@@ -25,7 +26,7 @@ mod verify;
 pub use file::Reader as Pages;
 pub use file::{Batches, Columns};
 pub use manifest::{Manifest, Terms};
-pub use place::Place;
+pub use place::{Contents, Place};
 pub use prune::{Prune, Pruned, prune};
 pub use push::{Push, Pushed, push};
 pub use restore::{Restore, Restored, restore};
@@ -37,16 +38,34 @@ use crate::error::{Error, Result};
 use crate::known::Calendars;
 use bytes::Bytes;
 use manifest::{SESSIONS, manifest_file, symbol_folder, symbol_of_folder};
-use market::{Nanos, Roll, Symbol, TradeDate};
+use market::{Roll, Symbol, TradeDate};
+use std::collections::HashMap;
 use std::fmt;
 use std::sync::atomic::AtomicBool;
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 /// An archive, to read.
 pub struct Archive {
     place: Place,
+    /// What was read of a store, whose answers are far away. A folder is read as often as it is asked.
+    read: Mutex<Read>,
     /// Whether it was said that it is older than halts.
     remarked: AtomicBool,
 }
+
+/// Lists and manifests of one statement or command.
+#[derive(Default)]
+struct Read {
+    /// The names of all manifests are here.
+    all: bool,
+    symbols: Option<Vec<String>>,
+    days: HashMap<String, Vec<TradeDate>>,
+    /// The bytes of manifests by name, as far as they are there.
+    manifests: HashMap<String, Option<Bytes>>,
+}
+
+/// Manifests that are kept; a statement over more reads some again.
+const MOST_MANIFESTS: usize = 50_000;
 
 impl fmt::Debug for Archive {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -81,7 +100,7 @@ impl Archive {
     /// No folder, or one that is no archive.
     pub fn open(text: &str) -> Result<Archive> {
         let place = Place::parse(text)?;
-        if !place.exists() {
+        if !place.exists()? {
             return Err(Error::question(
                 format!("there is no archive {}", place.location()),
                 "querycli archive push makes one",
@@ -91,7 +110,16 @@ impl Archive {
     }
 
     fn at(place: Place) -> Archive {
-        Archive { place, remarked: AtomicBool::new(false) }
+        Archive { place, read: Mutex::default(), remarked: AtomicBool::new(false) }
+    }
+
+    fn known(&self) -> MutexGuard<'_, Read> {
+        self.read.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// What comes next sees the archive as it is then.
+    pub fn forget(&self) {
+        *self.known() = Read::default();
     }
 
     /// Where it lies.
@@ -104,9 +132,15 @@ impl Archive {
     /// # Errors
     /// A folder that cannot be read.
     pub fn symbols(&self) -> Result<Vec<String>> {
+        if let Some(known) = &self.known().symbols {
+            return Ok(known.clone());
+        }
         let folders = self.place.list(SESSIONS)?;
         let mut symbols: Vec<String> = folders.iter().filter_map(|(name, _)| symbol_of_folder(name)).collect();
         symbols.sort_unstable();
+        if self.place.is_store() {
+            self.known().symbols = Some(symbols.clone());
+        }
         Ok(symbols)
     }
 
@@ -115,10 +149,15 @@ impl Archive {
     /// # Errors
     /// A folder that cannot be read.
     pub fn days(&self, symbol: &str) -> Result<Vec<TradeDate>> {
+        if let Some(known) = self.known().days.get(symbol) {
+            return Ok(known.clone());
+        }
         let files = self.place.list(&format!("{SESSIONS}/{}", symbol_folder(symbol)))?;
-        let day = |(name, _): &(String, bool)| TradeDate::parse(name.strip_suffix(".json")?).ok();
-        let mut days: Vec<TradeDate> = files.iter().filter_map(day).collect();
+        let mut days: Vec<TradeDate> = files.iter().filter_map(|(name, _)| day_of_file(name)).collect();
         days.sort_unstable();
+        if self.place.is_store() {
+            self.known().days.insert(symbol.to_owned(), days.clone());
+        }
         Ok(days)
     }
 
@@ -127,12 +166,41 @@ impl Archive {
     /// # Errors
     /// A folder that cannot be read.
     pub fn sessions(&self, selection: &Selection) -> Result<Vec<(String, TradeDate)>> {
+        if selection.symbols.is_empty() {
+            self.expect_all()?;
+        }
         let mut found = Vec::new();
         for symbol in self.symbols()? {
-            let days = self.days(&symbol)?.into_iter();
-            found.extend(days.filter(|day| selection.takes(&symbol, *day)).map(|day| (symbol.clone(), day)));
+            if selection.symbols.is_empty() || selection.symbols.contains(&symbol) {
+                let days = self.days(&symbol)?.into_iter();
+                found.extend(days.filter(|day| selection.takes(&symbol, *day)).map(|day| (symbol.clone(), day)));
+            }
         }
         Ok(found)
+    }
+
+    /// Asks a store for the names of all manifests at once, a thousand an answer, before each symbol's are wanted.
+    ///
+    /// # Errors
+    /// A store that refuses or does not answer.
+    pub fn expect_all(&self) -> Result<()> {
+        if !self.place.is_store() || self.known().all {
+            return Ok(());
+        }
+        let mut days: HashMap<String, Vec<TradeDate>> = HashMap::new();
+        for file in self.place.files(SESSIONS)? {
+            let mut parts = file.name.splitn(3, '/').skip(1);
+            let (Some(folder), Some(name)) = (parts.next(), parts.next()) else { continue };
+            if let (Some(symbol), Some(day)) = (symbol_of_folder(folder), day_of_file(name)) {
+                days.entry(symbol).or_default().push(day);
+            }
+        }
+        let mut symbols: Vec<String> = days.keys().cloned().collect();
+        symbols.sort_unstable();
+        days.values_mut().for_each(|days| days.sort_unstable());
+        let mut known = self.known();
+        (known.all, known.symbols, known.days) = (true, Some(symbols), days);
+        Ok(())
     }
 
     /// A session's manifest, checked; `None` if the session is not archived.
@@ -141,7 +209,60 @@ impl Archive {
     /// A manifest that is not what was written.
     pub fn manifest(&self, symbol: &str, day: TradeDate) -> Result<Option<Manifest>> {
         let name = manifest_file(symbol, day);
-        self.place.read(&name)?.map(|bytes| Manifest::from_bytes(&name, &bytes)).transpose()
+        let known = self.known().manifests.get(&name).cloned();
+        let bytes = match known {
+            Some(bytes) => bytes,
+            None => {
+                let bytes = self.place.read(&name)?;
+                self.remember([(name.clone(), bytes.clone())]);
+                bytes
+            }
+        };
+        bytes.map(|bytes| Manifest::from_bytes(&name, &bytes)).transpose()
+    }
+
+    fn remember(&self, read: impl IntoIterator<Item = (String, Option<Bytes>)>) {
+        if self.place.is_store() {
+            let manifests = &mut self.known().manifests;
+            if manifests.len() > MOST_MANIFESTS {
+                manifests.clear();
+            }
+            manifests.extend(read);
+        }
+    }
+
+    /// Asks a store for many manifests at once, before each is wanted. What cannot be read is said when it is.
+    pub fn expect<'a>(&self, sessions: impl IntoIterator<Item = (&'a str, TradeDate)>) {
+        if self.place.is_store() {
+            let names: Vec<String> = {
+                let known = self.known();
+                let names = sessions.into_iter().map(|(symbol, day)| manifest_file(symbol, day));
+                names.filter(|name| !known.manifests.contains_key(name)).collect()
+            };
+            let read = self.place.read_many(&names);
+            self.remember(names.into_iter().zip(read).filter_map(|(name, read)| Some((name, read.ok()?))));
+        }
+    }
+
+    /// The newest sessions' manifests of symbols, before each is wanted.
+    ///
+    /// # Errors
+    /// A folder that cannot be read.
+    pub fn expect_newest(&self, symbols: &[String]) -> Result<()> {
+        if self.place.is_store() {
+            if symbols.len() > 1 {
+                self.expect_all()?;
+            }
+            let newest = symbols.iter().map(|symbol| Ok((symbol.as_str(), self.days(symbol)?.last().copied())));
+            let newest = newest.collect::<Result<Vec<_>>>()?;
+            self.expect(newest.into_iter().filter_map(|(symbol, day)| Some((symbol, day?))));
+        }
+        Ok(())
+    }
+
+    /// Files in the order in which they will be read.
+    pub fn contents(&self, files: impl IntoIterator<Item = manifest::Content>) -> Contents {
+        Contents::new(&self.place, files)
     }
 
     /// The newest session's manifest of a symbol.
@@ -150,31 +271,6 @@ impl Archive {
             Some(day) => self.manifest(symbol, *day),
             None => Ok(None),
         }
-    }
-
-    /// A session's trades, page by page, as far as they may lie in `instants`. The file's bytes are checked first.
-    ///
-    /// # Errors
-    /// A file that is not what was written.
-    pub fn pages(&self, manifest: &Manifest, columns: Columns, instants: (Nanos, Nanos)) -> Result<Pages> {
-        Pages::open(manifest.trades.read(&self.place)?, columns, instants)
-    }
-
-    /// Columns of a session's trades as its file has them, as far as they may lie in `instants`. The file's bytes are checked
-    /// first.
-    ///
-    /// # Errors
-    /// A file that is not what was written.
-    pub fn batches(&self, manifest: &Manifest, names: &[String], instants: (Nanos, Nanos)) -> Result<Batches> {
-        Batches::open(manifest.trades.read(&self.place)?, names, instants)
-    }
-
-    /// A session's block of minute bars; `None` if no trade counts for one.
-    ///
-    /// # Errors
-    /// A file that is not what was written.
-    pub fn minutes(&self, manifest: &Manifest) -> Result<Option<Bytes>> {
-        manifest.minutes.as_ref().map(|content| content.read(&self.place)).transpose()
     }
 
     /// The instruments' ids, which are places in the sorted list of symbols, and symbols.
@@ -262,4 +358,9 @@ impl Archive {
         let manifest = self.manifest(symbol, *at)?;
         Ok(manifest.and_then(|manifest| manifest.instrument.tick_size?.parse().ok()))
     }
+}
+
+/// The trade date of a manifest's name in its folder.
+fn day_of_file(name: &str) -> Option<TradeDate> {
+    TradeDate::parse(name.strip_suffix(".json")?).ok()
 }

@@ -5,6 +5,7 @@ use super::verify::{Verified, Verify, verify};
 use super::{Archive, Selection};
 use crate::db::Db;
 use crate::error::{Error, Result};
+use chrono::Duration;
 use market::TradeDate;
 
 /// What to remove.
@@ -16,6 +17,8 @@ pub struct Prune {
     pub symbols: Vec<String>,
     /// Also sessions whose trades are nowhere else.
     pub only_copies: bool,
+    /// In a store: objects that are younger may be a running push's, and stay.
+    pub grace: Duration,
     /// Say what would go, and remove nothing.
     pub dry_run: bool,
 }
@@ -38,19 +41,23 @@ pub enum Pruned {
 /// What the server says; a disk that forbids it. `before` without a database, unless only copies may go.
 pub async fn prune(db: Option<&Db>, archive: &Archive, prune: &Prune, mut each: impl FnMut(&Pruned)) -> Result<()> {
     let _lock = archive.place.lock_to_prune()?;
+    // a store has no locks: by its own clock, what is young may be of a push that has not come to its manifest
+    let young = match archive.place.is_store() {
+        true => Some(archive.place.now()? - prune.grace),
+        false => None,
+    };
     let mut leftovers = Vec::new();
     verify(archive, &Verify { selection: nothing(), quick: true }, |found| {
         if let Verified::Leftover(file) = found {
             leftovers.push(file.clone());
         }
     })?;
-    for file in leftovers {
-        if !prune.dry_run {
-            archive.place.remove(&file)?;
-            remove_folders(archive, &file);
-        }
-        each(&Pruned::Leftover(file));
+    leftovers.retain(|file| young.is_none_or(|young| file.written.is_some_and(|written| written <= young)));
+    let mut leftovers: Vec<String> = leftovers.into_iter().map(|file| file.name).collect();
+    if !prune.dry_run {
+        leftovers = archive.place.remove_old(leftovers, young)?;
     }
+    leftovers.into_iter().for_each(|file| each(&Pruned::Leftover(file)));
     let Some(before) = prune.before else { return Ok(()) };
     if db.is_none() && !prune.only_copies {
         return Err(Error::question(
@@ -59,7 +66,9 @@ pub async fn prune(db: Option<&Db>, archive: &Archive, prune: &Prune, mut each: 
         ));
     }
     let selection = Selection { symbols: prune.symbols.clone(), first: None, last: Some(before.plus(-1)) };
-    for (symbol, day) in archive.sessions(&selection)? {
+    let sessions = archive.sessions(&selection)?;
+    archive.expect(sessions.iter().map(|(symbol, day)| (symbol.as_str(), *day)));
+    for (symbol, day) in sessions {
         let name = format!("{symbol} {day}");
         let manifest = match archive.manifest(&symbol, day) {
             Ok(Some(manifest)) => manifest,
@@ -79,12 +88,17 @@ pub async fn prune(db: Option<&Db>, archive: &Archive, prune: &Prune, mut each: 
             if let Some(db) = db {
                 forget(db, archive, &symbol, day).await?;
             }
-            archive.place.remove(&manifest_file(&symbol, day))?;
-            for content in [Some(&manifest.trades), manifest.minutes.as_ref()].into_iter().flatten() {
-                archive.place.remove(&content.file)?;
-                remove_folders(archive, &content.file);
+            archive.place.remove(&[&manifest_file(&symbol, day)])?;
+            if let (Some(db), true) = (db, archive.place.is_store()) {
+                // a push that saw the manifest before it went may have told the database meanwhile
+                forget(db, archive, &symbol, day).await?;
             }
-            remove_folders(archive, &manifest_file(&symbol, day));
+            let files: Vec<&str> = [Some(&manifest.trades), manifest.minutes.as_ref()]
+                .into_iter()
+                .flatten()
+                .map(|c| c.file.as_str())
+                .collect();
+            archive.place.remove(&files)?;
         }
         each(&Pruned::Session(Box::new(manifest)));
     }
@@ -93,14 +107,6 @@ pub async fn prune(db: Option<&Db>, archive: &Archive, prune: &Prune, mut each: 
 
 fn nothing() -> Selection {
     Selection { first: Some(TradeDate(i32::MAX)), ..Selection::default() }
-}
-
-fn remove_folders(archive: &Archive, file: &str) {
-    let mut name = file;
-    while let Some((folder, _)) = name.rsplit_once('/') {
-        archive.place.remove_empty(folder);
-        name = folder;
-    }
 }
 
 /// Whether the database has these very trades.

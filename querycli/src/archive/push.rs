@@ -5,6 +5,7 @@
 //! database hear of it. A push that was interrupted is taken up by the next: what is archived already is not written again. Where
 //! halts alone changed since, also of a session whose trades retention dropped, the manifest is written anew over the same files.
 
+use super::batch::{Batch, Item, There};
 use super::hours::Filed;
 use super::manifest::{
     CALENDARS, Content, FORMAT, Halts, Manifest, Origin, SegmentRow, Terms, minutes_file, trades_file,
@@ -15,13 +16,15 @@ use crate::db::{Blocks, Db, Narrow, Part};
 use crate::error::{Error, Result};
 use bytes::Bytes;
 use market::{TradeDate, Trades, block};
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use tokio_postgres::{Client, Row};
 use xxhash_rust::xxh3::xxh3_64;
 
-/// Sessions read under one snapshot: a long one would keep the server from truncating what it sealed.
+/// Sessions read under one snapshot at most: a long one would keep the server from truncating what it sealed.
 const SESSIONS_A_SNAPSHOT: usize = 16;
+/// Trades held at once, but for a session that has more.
+const TRADES_A_BATCH: usize = 1 << 20;
 
 /// What to push.
 #[derive(Clone, Debug, Default)]
@@ -109,31 +112,32 @@ pub async fn push(
     let origin = origin(db).await?;
     let all = listed(db, place, push).await?;
     let mut filed = Filed::default();
+    let mut there = There::new(place);
     for some in all.chunks(SESSIONS_A_SNAPSHOT) {
-        db.begin().await?;
-        for &(instrument, day) in some {
-            let Some(session) = one(db, instrument, day).await? else { continue };
+        archive.forget();
+        archive.expect(some.iter().map(|(_, symbol, day)| (symbol.as_str(), *day)));
+        let mut batch = Batch::default();
+        for (instrument, _, day) in some {
+            // a snapshot of its own after each batch: a long one would keep the server from truncating what it sealed
+            if batch.is_empty() {
+                db.begin().await?;
+            }
+            let Some(session) = one(db, *instrument, *day).await? else { continue };
             let name = format!("{} {}", session.symbol, session.day);
-            let done = match now(db, &session, &mut filed).await {
-                Ok(now) => session_pushed(db, &archive, &session, &origin, now).await,
+            let item = match now(db, &session, &mut filed).await {
+                Ok(now) => item(db, &archive, &mut there, &session, &origin, now).await,
                 Err(error) => Err(error),
             };
-            let told = match &done {
-                Ok(Some((Pushed::Written(manifest) | Pushed::Known(manifest), digest))) => {
-                    match tell(writer, place, manifest, digest).await {
-                        Ok(()) => remove_old(&archive, manifest),
-                        refused => refused,
-                    }
-                }
-                _ => Ok(()),
-            };
-            match (done, told) {
-                (_, Err(error)) if writer.is_closed() => return Err(error),
-                (Err(error), _) | (_, Err(error)) => each(&Pushed::Failed(name, error)),
-                (Ok(Some((done, _))), Ok(())) => each(&done),
-                (Ok(None), _) => {}
+            match item {
+                Ok(Some(item)) => batch.add(item),
+                Ok(None) => {}
+                Err(error) => each(&Pushed::Failed(name, error)),
+            }
+            if batch.trades > TRADES_A_BATCH {
+                batch.archive(&archive, writer, &mut each).await?;
             }
         }
+        batch.archive(&archive, writer, &mut each).await?;
     }
     Ok(())
 }
@@ -153,38 +157,37 @@ async fn now(db: &Db, session: &Sealed, filed: &mut Filed) -> Result<Now> {
     Ok(Now { halts, halts_digest, calendar })
 }
 
-/// Brings a session's archived state up to date, and what the database shall be told of its halts. `None`: its trades are gone and
-/// are not archived here.
-async fn session_pushed(
+/// How a session's archived state becomes what it shall be; `None`: its trades are gone and are not archived here.
+async fn item(
     db: &Arc<Db>,
     archive: &Archive,
+    there: &mut There,
     session: &Sealed,
     origin: &Origin,
     now: Now,
-) -> Result<Option<(Pushed, String)>> {
-    let digest = now.halts_digest.clone();
-    let done = match (archived(archive, session, origin), session.dropped) {
-        (Ok(Some(manifest)), _) => brought_up(archive, manifest, now)?,
-        (Ok(None), true) => return Ok(None),
-        (Err(error), true) => return Err(error),
+) -> Result<Option<Item>> {
+    match (archived(archive, there, session, origin), session.dropped) {
+        (Ok(Some(manifest)), _) => Ok(Some(brought_up(manifest, now))),
+        (Ok(None), true) => Ok(None),
+        (Err(error), true) => Err(error),
         // what is there and broken is written again
-        (Ok(None) | Err(_), false) => Pushed::Written(Box::new(write(db, archive, session, origin, now).await?)),
-    };
-    Ok(Some((done, digest)))
+        (Ok(None) | Err(_), false) => Ok(Some(whole(db, session, origin, now).await?)),
+    }
 }
 
-/// Writes a manifest anew over the same files where halts changed, or where an older program wrote it.
-fn brought_up(archive: &Archive, archived: Manifest, now: Now) -> Result<Pushed> {
+/// The manifest anew over the same files where halts changed, or where an older program wrote it.
+fn brought_up(archived: Manifest, now: Now) -> Item {
     let calendar = now.calendar.as_ref().map(|(content, _)| content.clone());
     let same = |halts: &Halts| (&halts.noted, &halts.after) == (&now.halts.noted, &now.halts.after);
-    if archived.calendar == calendar && archived.halts.as_ref().is_some_and(same) {
-        return Ok(Pushed::Known(Box::new(archived)));
-    }
-    if let Some((content, bytes)) = &now.calendar {
-        put(&archive.place, content, bytes)?;
-    }
-    let manifest = Manifest { format: FORMAT, calendar, halts: Some(now.halts), ..archived };
-    Ok(Pushed::Written(Box::new(manifest_written(archive, &manifest)?)))
+    let known = archived.calendar == calendar && archived.halts.as_ref().is_some_and(same);
+    let (manifest, files) = match known {
+        true => (archived, Vec::new()),
+        false => {
+            let files = now.calendar.into_iter().map(|(content, bytes)| (content, bytes.into())).collect();
+            (Manifest { format: FORMAT, calendar, halts: Some(now.halts), ..archived }, files)
+        }
+    };
+    Item { manifest, files, trades: None, known, halts_digest: now.halts_digest }
 }
 
 async fn origin(db: &Db) -> Result<Origin> {
@@ -195,7 +198,7 @@ async fn origin(db: &Db) -> Result<Origin> {
 }
 
 /// The sessions whose trades are there, and those that have only new halts to be archived.
-async fn listed(db: &Db, place: &Place, push: &Push) -> Result<Vec<(i32, TradeDate)>> {
+async fn listed(db: &Db, place: &Place, push: &Push) -> Result<Vec<(i32, String, TradeDate)>> {
     let client = db.leader().await?;
     let of_halts = "SELECT DISTINCT i.symbol, p.trade_date::text FROM market.archive_pending(location => $1) AS p
                     JOIN market.instruments AS i ON i.symbol = p.symbol WHERE p.state = 'halts'";
@@ -207,7 +210,7 @@ async fn listed(db: &Db, place: &Place, push: &Push) -> Result<Vec<(i32, TradeDa
         let session = sealed(&row)?;
         let wanted = !session.dropped || of_halts.contains(&(session.symbol.clone(), session.day.to_string()));
         if wanted && push.selection.takes(&session.symbol, session.day) {
-            all.push((session.instrument, session.day));
+            all.push((session.instrument, session.symbol, session.day));
         }
     }
     Ok(all)
@@ -221,7 +224,7 @@ async fn one(db: &Db, instrument: i32, day: TradeDate) -> Result<Option<Sealed>>
 }
 
 /// The session's manifest, if its trades and bars are archived as they are now and its files are whole.
-fn archived(archive: &Archive, session: &Sealed, origin: &Origin) -> Result<Option<Manifest>> {
+fn archived(archive: &Archive, there: &mut There, session: &Sealed, origin: &Origin) -> Result<Option<Manifest>> {
     let Some(manifest) = archive.manifest(&session.symbol, session.day)? else { return Ok(None) };
     let same = manifest.digest()? == session.digest
         && manifest.state == session.state
@@ -233,7 +236,7 @@ fn archived(archive: &Archive, session: &Sealed, origin: &Origin) -> Result<Opti
         return Ok(None);
     }
     for content in manifest.contents() {
-        content.read(&archive.place)?;
+        there.check(content)?;
     }
     Ok(Some(manifest))
 }
@@ -249,7 +252,8 @@ async fn trades_of(db: &Arc<Db>, session: &Sealed) -> Result<Trades> {
     Ok(all)
 }
 
-async fn write(db: &Arc<Db>, archive: &Archive, session: &Sealed, origin: &Origin, now: Now) -> Result<Manifest> {
+/// All of a session, out of the database.
+async fn whole(db: &Arc<Db>, session: &Sealed, origin: &Origin, now: Now) -> Result<Item> {
     let trades = trades_of(db, session).await?;
     let digest = market::digest(&trades);
     if digest != session.digest || trades.is_empty() {
@@ -269,14 +273,13 @@ async fn write(db: &Arc<Db>, archive: &Archive, session: &Sealed, origin: &Origi
     ];
     let parquet = file::write(&trades, &labels)?;
     let name = trades_file(&session.symbol, session.day, digest);
-    let mut contents = vec![(Content::of(name, &parquet), parquet)];
+    let mut files = vec![(Content::of(name, &parquet), Bytes::from(parquet))];
     if let Some(minutes) = minutes {
         let name = minutes_file(&session.symbol, session.day, xxh3_64(&minutes));
-        contents.push((Content::of(name, &minutes), minutes.to_vec()));
+        files.push((Content::of(name, &minutes), minutes));
     }
-    contents.extend(now.calendar);
-    let named =
-        |folder: &str| contents.iter().map(|(content, _)| content).find(|c| c.file.starts_with(folder)).cloned();
+    files.extend(now.calendar.map(|(content, bytes)| (content, bytes.into())));
+    let named = |folder: &str| files.iter().map(|(content, _)| content).find(|c| c.file.starts_with(folder)).cloned();
     let manifest = Manifest {
         format: FORMAT,
         symbol: session.symbol.clone(),
@@ -291,57 +294,14 @@ async fn write(db: &Arc<Db>, archive: &Archive, session: &Sealed, origin: &Origi
         calendar_version: session.calendar_version,
         instrument: session.terms.clone(),
         origin: origin.clone(),
-        trades: contents[0].0.clone(),
+        trades: files[0].0.clone(),
         minutes: named(super::manifest::MINUTES),
         calendar: named(CALENDARS),
         bars,
         halts: Some(now.halts),
         checksum: String::new(),
     };
-    commit(archive, &manifest, &contents, &trades)
-}
-
-/// Writes a session's files, reads them back, and then writes the manifest that makes them count.
-///
-/// # Errors
-/// A disk that is full, or that gives back something else.
-pub fn commit(
-    archive: &Archive,
-    manifest: &Manifest,
-    contents: &[(Content, Vec<u8>)],
-    trades: &Trades,
-) -> Result<Manifest> {
-    let place = &archive.place;
-    for (content, bytes) in contents {
-        put(place, content, bytes)?;
-    }
-    read_back(place, manifest, trades)?;
-    manifest_written(archive, manifest)
-}
-
-/// Writes a file, unless it is there: a calendar is of many sessions.
-fn put(place: &Place, content: &Content, bytes: &[u8]) -> Result<()> {
-    let there = content.file.starts_with(CALENDARS) && content.read(place).is_ok();
-    if there { Ok(()) } else { place.write(&content.file, bytes) }
-}
-
-/// Writes a manifest and reads it back.
-fn manifest_written(archive: &Archive, manifest: &Manifest) -> Result<Manifest> {
-    let name = manifest.file()?;
-    archive.place.write(&name, &manifest.to_bytes()?)?;
-    let written = archive.manifest(&manifest.symbol, manifest.day()?)?;
-    written.ok_or_else(|| super::manifest::changed(&name, "it was written and is not there"))
-}
-
-fn read_back(place: &Place, manifest: &Manifest, trades: &Trades) -> Result<()> {
-    for content in manifest.contents() {
-        content.read(place)?;
-    }
-    let found = file::read(manifest.trades.read(place)?)?;
-    if market::digest(&found) != manifest.digest()? || found != *trades {
-        return Err(super::manifest::changed(&manifest.trades.file, "read back it has other trades than were written"));
-    }
-    Ok(())
+    Ok(Item { manifest, files, trades: Some(trades), known: false, halts_digest: now.halts_digest })
 }
 
 /// The block of minute bars and the rows of `session_bars`.
@@ -397,33 +357,4 @@ pub fn calendar_of_file(name: &str) -> Option<(String, i32, String)> {
     let (version, hash) = rest.split_once('-')?;
     let id = super::manifest::symbol_of_folder(&format!("symbol={id}"))?;
     Some((id, version.parse().ok()?, hash.to_owned()))
-}
-
-/// Tells the database that a session is archived here; it refuses if it has sealed other trades since.
-async fn tell(writer: &Client, place: &Place, manifest: &Manifest, halts: &str) -> Result<()> {
-    let sql = "SELECT market.mark_archived($1, $2::text::date, $3, $4, $5, $6)";
-    let (digest, n) = (manifest.digest()? as i64, manifest.n as i64);
-    writer.query_one(sql, &[&manifest.symbol, &manifest.trade_date, &digest, &place.location(), &n, &halts]).await?;
-    Ok(())
-}
-
-/// Removes the files of the session's earlier content, which the manifest does not name any more.
-fn remove_old(archive: &Archive, manifest: &Manifest) -> Result<()> {
-    let kept: BTreeMap<&str, ()> = manifest.contents().map(|content| (content.file.as_str(), ())).collect();
-    let folder = |file: &str| file.rsplit_once('/').map(|(folder, _)| folder.to_owned()).unwrap_or_default();
-    let trades = folder(&manifest.trades.file);
-    let mut old: Vec<String> =
-        archive.place.list(&trades)?.into_iter().map(|(name, _)| format!("{trades}/{name}")).collect();
-    if let Some(minutes) = &manifest.minutes {
-        let folder = folder(&minutes.file);
-        let of_day = |(name, _): &(String, bool)| name.starts_with(&format!("{}-", manifest.trade_date));
-        let files = archive.place.list(&folder)?.into_iter().filter(of_day);
-        old.extend(files.map(|(name, _)| format!("{folder}/{name}")));
-    }
-    // a file that somebody is writing now is not ours to judge: prune removes what is left of it
-    old.retain(|file| !kept.contains_key(file.as_str()) && !file.ends_with(super::place::TEMPORARY));
-    for file in old {
-        archive.place.remove(&file)?;
-    }
-    Ok(())
 }

@@ -8,8 +8,12 @@ use super::push::segment_rows;
 use super::{Archive, Selection, file, halts};
 use crate::db::{Db, date, literal};
 use crate::error::{Error, Result};
+use bytes::Bytes;
 use market::block;
 use tokio_postgres::Client;
+
+/// Sessions whose manifests are asked for at once.
+const SESSIONS_AT_ONCE: usize = 64;
 
 /// What to restore.
 #[derive(Clone, Debug, Default)]
@@ -37,24 +41,35 @@ pub async fn restore(db: &Db, archive: &Archive, restore: &Restore, mut each: im
     // The first instrument of a database gives its tables their policies, for which nobody may read them.
     db.end().await?;
     let mut writer = db.writer().await?;
-    for (symbol, day) in archive.sessions(&restore.selection)? {
-        let name = format!("{symbol} {day}");
-        let done = match archive.manifest(&symbol, day) {
-            Ok(Some(manifest)) => session(&mut writer, archive, manifest).await,
-            Ok(None) => continue,
-            Err(error) => Err(error),
-        };
-        match done {
-            Ok(done) => each(&done),
-            Err(error) if writer.is_closed() => return Err(error),
-            Err(error) => each(&Restored::Failed(name, error)),
+    for some in archive.sessions(&restore.selection)?.chunks(SESSIONS_AT_ONCE) {
+        archive.expect(some.iter().map(|(symbol, day)| (symbol.as_str(), *day)));
+        let mut found = Vec::new();
+        for (symbol, day) in some {
+            match archive.manifest(symbol, *day) {
+                Ok(manifest) => found.extend(manifest),
+                Err(error) => each(&Restored::Failed(format!("{symbol} {day}"), error)),
+            }
+        }
+        let mut files = archive.contents(found.iter().map(|manifest| manifest.trades.clone()));
+        for manifest in found {
+            let name = manifest.name();
+            let gone = || changed(&manifest.trades.file, "it is not there");
+            let done = match files.next_file().and_then(|bytes| bytes.ok_or_else(gone)) {
+                Ok(bytes) => session(&mut writer, bytes, manifest).await,
+                Err(error) => Err(error),
+            };
+            match done {
+                Ok(done) => each(&done),
+                Err(error) if writer.is_closed() => return Err(error),
+                Err(error) => each(&Restored::Failed(name, error)),
+            }
         }
     }
     Ok(())
 }
 
-async fn session(writer: &mut Client, archive: &Archive, manifest: Manifest) -> Result<Restored> {
-    let trades = file::read(manifest.trades.read(&archive.place)?)?;
+async fn session(writer: &mut Client, bytes: Bytes, manifest: Manifest) -> Result<Restored> {
+    let trades = file::read(bytes)?;
     let digest = manifest.digest()?;
     if market::digest(&trades) != digest {
         return Err(changed(&manifest.trades.file, "its trades have another digest than the manifest says"));

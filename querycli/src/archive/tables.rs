@@ -8,6 +8,7 @@ use crate::lazy::{Lazy, plan};
 use crate::scalar::instant_type;
 use arrow::array::{
     ArrayRef, Date32Array, Float64Array, Int32Array, Int64Array, RecordBatch, StringArray, TimestampMicrosecondArray,
+    new_null_array,
 };
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use async_trait::async_trait;
@@ -52,6 +53,15 @@ pub fn table(db: &Arc<Db>, name: &str) -> Result<Option<Arc<dyn TableProvider>>>
 }
 
 impl Kind {
+    /// The columns that the names of manifests tell.
+    fn in_names(self) -> &'static [&'static str] {
+        match self {
+            Kind::Instruments => &["id", "symbol", "sessions", "first_date", "last_date"],
+            Kind::Sessions => &["symbol", "trade_date"],
+            Kind::Bars => &[],
+        }
+    }
+
     fn schema(self) -> SchemaRef {
         use DataType::{Date32, Float64, Int32, Int64, Utf8};
         let fields: Vec<(&str, DataType)> = match self {
@@ -115,12 +125,15 @@ impl Kind {
 /// What a query wants, as far as it spares opening manifests.
 #[derive(Clone, Debug)]
 struct Wanted {
+    /// What the names of the manifests tell suffices.
+    names_alone: bool,
     instruments: Vec<Condition>,
     days: (TradeDate, TradeDate),
 }
 
 fn wanted(filters: &[Expr], kind: Kind) -> Wanted {
-    let mut wanted = Wanted { instruments: Vec::new(), days: (TradeDate(i32::MIN), TradeDate(i32::MAX)) };
+    let mut wanted =
+        Wanted { names_alone: false, instruments: Vec::new(), days: (TradeDate(i32::MIN), TradeDate(i32::MAX)) };
     for condition in conditions(filters) {
         match (condition.column.as_str(), &condition.values[..]) {
             ("symbol", _) => wanted.instruments.push(condition),
@@ -164,7 +177,10 @@ impl TableProvider for ArchiveTable {
         filters: &[Expr],
         limit: Option<usize>,
     ) -> datafusion::common::Result<Arc<dyn ExecutionPlan>> {
-        let wanted = wanted(filters, self.kind);
+        let mut wanted = wanted(filters, self.kind);
+        let told = self.kind.in_names();
+        let named = |column: &usize| told.contains(&self.schema.field(*column).name().as_str());
+        wanted.names_alone = projection.is_some_and(|columns| columns.iter().all(named)) && !told.is_empty();
         let label = format!("manifests of {:?}", self.db);
         let (db, kind, schema) = (Arc::clone(&self.db), self.kind, Arc::clone(&self.schema));
         let make = Arc::new(move || {
@@ -181,6 +197,10 @@ fn rows(db: &Db, kind: Kind, wanted: &Wanted, schema: SchemaRef) -> Result<Recor
     let Some(archive) = &db.archive else { return Ok(RecordBatch::new_empty(schema)) };
     let mut found: Vec<(i32, Manifest)> = Vec::new();
     let mut spans: Vec<(i64, TradeDate, TradeDate)> = Vec::new();
+    let mut wanting: Vec<(i32, String, TradeDate)> = Vec::new();
+    if wanted.instruments.is_empty() {
+        archive.expect_all()?;
+    }
     for (id, symbol) in Instrument::archived(archive, &wanted.instruments)? {
         let mut days = archive.days(&symbol)?;
         if kind == Kind::Instruments {
@@ -190,15 +210,47 @@ fn rows(db: &Db, kind: Kind, wanted: &Wanted, schema: SchemaRef) -> Result<Recor
         } else {
             days.retain(|day| wanted.days.0 <= *day && *day <= wanted.days.1);
         }
-        for day in days {
-            found.extend(archive.manifest(&symbol, day)?.map(|manifest| (id, manifest)));
-        }
+        wanting.extend(days.into_iter().map(|day| (id, symbol.clone(), day)));
+    }
+    if wanted.names_alone {
+        return names(kind, &wanting, &spans, schema);
+    }
+    archive.expect(wanting.iter().map(|(_, symbol, day)| (symbol.as_str(), *day)));
+    for (id, symbol, day) in &wanting {
+        found.extend(archive.manifest(symbol, *day)?.map(|manifest| (*id, manifest)));
     }
     let columns = match kind {
         Kind::Instruments => instruments(&found, &spans),
         Kind::Sessions => sessions(&found)?,
         Kind::Bars => bars(&found)?,
     };
+    RecordBatch::try_new(schema, columns).map_err(|error| crate::Error::world(error.to_string(), ""))
+}
+
+/// Rows of what names tell; nobody asks for the other columns.
+fn names(
+    kind: Kind,
+    of: &[(i32, String, TradeDate)],
+    spans: &[(i64, TradeDate, TradeDate)],
+    schema: SchemaRef,
+) -> Result<RecordBatch> {
+    let day = |of: fn(&(i64, TradeDate, TradeDate)) -> TradeDate| -> ArrayRef {
+        Arc::new(Date32Array::from_iter_values(spans.iter().map(|span| of(span).0)))
+    };
+    let column = |field: &Arc<Field>| -> ArrayRef {
+        match (kind, field.name().as_str()) {
+            (_, "symbol") => texts(of.iter().map(|(_, symbol, _)| Some(symbol.as_str()))),
+            (Kind::Instruments, "id") => Arc::new(Int32Array::from_iter_values(of.iter().map(|(id, ..)| *id))),
+            (Kind::Instruments, "sessions") => Arc::new(Int64Array::from_iter_values(spans.iter().map(|(n, ..)| *n))),
+            (Kind::Instruments, "first_date") => day(|(_, first, _)| *first),
+            (Kind::Instruments, "last_date") => day(|(_, _, last)| *last),
+            (Kind::Sessions, "trade_date") => {
+                Arc::new(Date32Array::from_iter_values(of.iter().map(|(_, _, day)| day.0)))
+            }
+            _ => new_null_array(field.data_type(), of.len()),
+        }
+    };
+    let columns = schema.fields().iter().map(column).collect();
     RecordBatch::try_new(schema, columns).map_err(|error| crate::Error::world(error.to_string(), ""))
 }
 

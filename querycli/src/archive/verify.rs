@@ -3,12 +3,16 @@
 use super::manifest::{
     CALENDARS, MINUTES, Manifest, SESSIONS, TRADES, changed, manifest_file, minutes_file, symbol_of_folder, trades_file,
 };
-use super::place::{LOCK, TEMPORARY};
-use super::{Archive, Selection, file, halts};
+use super::place::{Found, LOCK, TEMPORARY};
+use super::push::calendar_of_file;
+use super::{Archive, Contents, Selection, file, halts};
 use crate::db::Db;
 use crate::error::{Error, Result};
 use market::{MinuteBar, TradeDate, decode_minutes};
 use std::collections::BTreeSet;
+
+/// Sessions whose manifests are asked for at once.
+const SESSIONS_AT_ONCE: usize = 64;
 
 /// What to look at.
 #[derive(Clone, Debug, Default)]
@@ -26,8 +30,8 @@ pub enum Verified {
     Good(Box<Manifest>),
     /// Something is not as it was written.
     Bad(String, Error),
-    /// A file that no manifest names: of an interrupted push, or not ours.
-    Leftover(String),
+    /// A file that no manifest names: of an interrupted push, or of a session's earlier state.
+    Leftover(Found),
 }
 
 /// Checks the sessions of the selection and, if it is everything, looks for files that belong to none.
@@ -36,42 +40,72 @@ pub enum Verified {
 /// A folder that cannot be read. What is wrong with a session is told to `each`.
 pub fn verify(archive: &Archive, verify: &Verify, mut each: impl FnMut(&Verified)) -> Result<()> {
     let (mut named, mut doubtful) = (BTreeSet::new(), Vec::new());
-    for (symbol, day) in archive.sessions(&Selection::default())? {
-        let taken = verify.selection.takes(&symbol, day);
-        let name = manifest_file(&symbol, day);
-        let found =
-            archive.manifest(&symbol, day).and_then(|found| found.ok_or_else(|| changed(&name, "it is not there")));
-        match &found {
-            Ok(manifest) => named.extend(manifest.contents().map(|content| content.file.clone())),
-            // what it names cannot be read, and may be the only copy
-            Err(_) => doubtful.extend(files_of(&symbol, day)),
+    // before the manifests: what a push brings meanwhile is none of ours
+    let all = archive.place.files("")?;
+    for some in archive.sessions(&Selection::default())?.chunks(SESSIONS_AT_ONCE) {
+        archive.expect(some.iter().map(|(symbol, day)| (symbol.as_str(), *day)));
+        let mut sessions = Vec::new();
+        for (symbol, day) in some {
+            let name = manifest_file(symbol, *day);
+            let found =
+                archive.manifest(symbol, *day).and_then(|found| found.ok_or_else(|| changed(&name, "it is not there")));
+            match &found {
+                Ok(manifest) => named.extend(manifest.contents().map(|content| content.file.clone())),
+                // what it names cannot be read, and may be the only copy
+                Err(_) => doubtful.extend(files_of(symbol, *day)),
+            }
+            named.insert(name);
+            if verify.selection.takes(symbol, *day) {
+                sessions.push((format!("{symbol} {day}"), found));
+            }
         }
-        named.insert(name);
-        if !taken {
-            continue;
-        }
-        let checked = found.and_then(|manifest| {
-            check(archive, &manifest, !verify.quick)?;
-            Ok(manifest)
-        });
-        match checked {
-            Ok(manifest) => each(&Verified::Good(Box::new(manifest))),
-            Err(error) => each(&Verified::Bad(format!("{symbol} {day}"), error)),
+        let files = sessions.iter().flat_map(|(_, found)| found.iter().flat_map(Manifest::contents)).cloned();
+        let mut files = archive.contents(files);
+        for (name, found) in sessions {
+            match found.and_then(|manifest| check(&mut files, manifest, !verify.quick)) {
+                Ok(manifest) => each(&Verified::Good(Box::new(manifest))),
+                Err(error) => each(&Verified::Bad(name, error)),
+            }
         }
     }
-    for file in archive.place.files("")? {
-        let of_a_session = named.contains(&file)
-            || (!file.ends_with(TEMPORARY) && doubtful.iter().any(|start| file.starts_with(start.as_str())));
-        if of_a_session || file == LOCK {
+    for file in all {
+        let name = file.name.as_str();
+        let of_a_session = named.contains(name)
+            || (!name.ends_with(TEMPORARY) && doubtful.iter().any(|start| name.starts_with(start.as_str())));
+        // a store may have other programs' objects below the same prefix
+        let not_ours = archive.place.is_store() && !is_ours(name);
+        if of_a_session || not_ours || name == LOCK {
             continue;
         }
-        match stray(&file) {
+        match stray(name) {
             // A manifest in a place where none can be: renamed, and so a session that is missing elsewhere.
-            Some(error) => each(&Verified::Bad(file, error)),
+            Some(error) => each(&Verified::Bad(file.name, error)),
             None => each(&Verified::Leftover(file)),
         }
     }
     Ok(())
+}
+
+/// Whether a push may have written a file of this name.
+fn is_ours(name: &str) -> bool {
+    let is_hash = |text: &str| text.len() == 16 && text.bytes().all(|byte| byte.is_ascii_hexdigit());
+    let parts: Vec<&str> = name.split('/').collect();
+    match parts[..] {
+        [TRADES, symbol, day, file] => {
+            let day = day.strip_prefix("trade_date=").is_some_and(|day| TradeDate::parse(day).is_ok());
+            symbol_of_folder(symbol).is_some() && day && file.strip_suffix(".parquet").is_some_and(is_hash)
+        }
+        [MINUTES, symbol, file] => {
+            let hash =
+                file.strip_suffix(".bars").and_then(|file| Some((file.get(..10)?, file.get(10..)?.strip_prefix('-')?)));
+            symbol_of_folder(symbol).is_some()
+                && hash.is_some_and(|(day, hash)| TradeDate::parse(day).is_ok() && is_hash(hash))
+        }
+        [CALENDARS, file] => calendar_of_file(file).is_some_and(|(.., hash)| is_hash(&hash)),
+        // a manifest in the wrong place is a session that is missing elsewhere
+        [SESSIONS, symbol, file] => symbol_of_folder(symbol).is_some() && file.ends_with(".json"),
+        _ => false,
+    }
 }
 
 /// How the names of a session's files begin; any calendar may be of it.
@@ -81,21 +115,26 @@ fn files_of(symbol: &str, day: TradeDate) -> [String; 3] {
     [up_to(&trades, '/'), up_to(&minutes, '-'), format!("{CALENDARS}/")]
 }
 
-fn check(archive: &Archive, manifest: &Manifest, decode: bool) -> Result<()> {
+/// Checks a session's files, which come next; all of them come, also behind a broken one.
+fn check(files: &mut Contents, manifest: Manifest, decode: bool) -> Result<Manifest> {
+    let mut read = Vec::new();
     for content in manifest.contents() {
-        content.read(&archive.place)?;
+        let bytes = files.next_file().and_then(|bytes| bytes.ok_or_else(|| changed(&content.file, "it is not there")));
+        read.push((content, bytes));
     }
-    if decode {
-        let trades = file::read(manifest.trades.read(&archive.place)?)?;
-        if market::digest(&trades) != manifest.digest()? || trades.len() as u64 != manifest.n {
-            return Err(changed(&manifest.trades.file, "its trades have another digest than the manifest says"));
-        }
-        if let Some(bytes) = archive.minutes(manifest)? {
+    for (content, bytes) in read {
+        let bytes = bytes?;
+        if decode && *content == manifest.trades {
+            let trades = file::read(bytes)?;
+            if market::digest(&trades) != manifest.digest()? || trades.len() as u64 != manifest.n {
+                return Err(changed(&content.file, "its trades have another digest than the manifest says"));
+            }
+        } else if decode && Some(content) == manifest.minutes.as_ref() {
             let mut minutes: Vec<MinuteBar> = Vec::new();
             decode_minutes(&bytes, &mut minutes)?;
         }
     }
-    Ok(())
+    Ok(manifest)
 }
 
 /// What a file that belongs to no session is; `None` if it is only left over.
@@ -169,8 +208,9 @@ pub async fn against(db: &Db, archive: &Archive, selection: &Selection, mut each
 
 #[cfg(test)]
 mod tests {
+    use super::super::Place;
+    use super::super::batch::{Item, commit};
     use super::super::manifest::{Content, FORMAT, Halts, Origin, SegmentRow, Terms};
-    use super::super::{Place, push};
     use super::*;
     use market::block::Core;
     use market::{Calendar, MinuteFold, Trade, Trades, encode_minutes};
@@ -221,7 +261,9 @@ mod tests {
             halts: Some(Halts::default()),
             checksum: String::new(),
         };
-        push::commit(&archive, &manifest, &[(of_trades, parquet), (of_minutes, minutes)], &trades)?;
+        let files = vec![(of_trades, parquet.into()), (of_minutes, minutes.into())];
+        let item = Item { manifest, files, trades: Some(trades), known: false, halts_digest: String::new() };
+        commit(&archive, &[item]).into_iter().collect::<Result<Vec<()>>>()?;
         Ok(archive)
     }
 
@@ -247,7 +289,8 @@ mod tests {
         assert_eq!(files.len(), 3, "{files:?}");
         let mut flips = 0;
         for name in files {
-            let path = archive.place.path(&name);
+            let path = folder.path().join(&name.name);
+            let name = name.name;
             let whole = std::fs::read(&path).map_err(|error| Error::world(error.to_string(), ""))?;
             let write =
                 |bytes: &[u8]| std::fs::write(&path, bytes).map_err(|error| Error::world(error.to_string(), ""));

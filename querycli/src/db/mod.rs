@@ -211,6 +211,9 @@ impl Db {
     /// # Errors
     /// A connection that broke.
     pub async fn begin(&self) -> Result<()> {
+        if let Some(archive) = &self.archive {
+            archive.forget();
+        }
         let Some(server) = &self.server else { return Ok(()) };
         let leader = server.leader.lock().await;
         let open = !server.snapshot.lock().unwrap_or_else(PoisonError::into_inner).is_empty();

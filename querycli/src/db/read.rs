@@ -2,7 +2,7 @@
 
 use super::filter::{self, Condition};
 use super::{CopyRows, Db, Fields, date, literal, timestamptz};
-use crate::archive::{Archive, Columns, Manifest, Pages};
+use crate::archive::{Archive, Columns, Contents, Manifest, Pages};
 use crate::error::Result;
 use bytes::Bytes;
 use datafusion::common::ScalarValue;
@@ -53,8 +53,10 @@ impl Instrument {
     pub async fn all(db: &Db, conditions: &[Condition]) -> Result<Vec<Instrument>> {
         let found: Vec<Instrument> = match (&db.archive, db.has_server()) {
             (Some(archive), false) => {
+                let named = Instrument::archived(archive, conditions)?;
+                archive.expect_newest(&named.iter().map(|(_, symbol)| symbol.clone()).collect::<Vec<_>>())?;
                 let mut found = Vec::new();
-                for named in Instrument::archived(archive, conditions)? {
+                for named in named {
                     found.extend(archive.instrument(named, &db.calendars)?);
                 }
                 found
@@ -291,7 +293,8 @@ pub struct Blocks {
     rows: Option<CopyRows>,
     ahead: Option<(TradeDate, Bytes)>,
     archived: VecDeque<Archived>,
-    db: Arc<Db>,
+    /// The files of these.
+    files: Option<Contents>,
     narrow: Narrow,
 }
 
@@ -322,7 +325,9 @@ impl Blocks {
         };
         let mut archived = archived(db, instrument, first, last).await?;
         archived.retain(|one| narrow.takes(&one.manifest, one.day));
-        Ok(Blocks { rows, ahead: None, archived, db: Arc::clone(db), narrow })
+        let files =
+            db.archive.as_ref().map(|archive| archive.contents(archived.iter().map(|one| one.manifest.trades.clone())));
+        Ok(Blocks { rows, ahead: None, archived, files, narrow })
     }
 
     /// The next part and its trade date.
@@ -341,9 +346,10 @@ impl Blocks {
         }
         let before = |one: &Archived| self.ahead.as_ref().is_none_or(|(ahead, _)| one.day < *ahead);
         if self.archived.front().is_some_and(before)
-            && let (Some(Archived { day, manifest, .. }), Some(archive)) = (self.archived.pop_front(), &self.db.archive)
+            && let (Some(Archived { day, .. }), Some(files)) = (self.archived.pop_front(), &mut self.files)
+            && let Some(bytes) = files.next_file()?
         {
-            let pages = archive.pages(&manifest, self.narrow.columns, self.narrow.instants)?;
+            let pages = Pages::open(bytes, self.narrow.columns, self.narrow.instants)?;
             return Ok(Some((day, Part::Pages(Box::new(pages)))));
         }
         Ok(self.ahead.take().map(|(day, bytes)| (day, Part::Block(bytes))))
@@ -363,7 +369,10 @@ async fn archived(db: &Arc<Db>, instrument: i32, first: TradeDate, last: TradeDa
     let Some((archive, symbol)) = db.archived(instrument) else { return Ok(VecDeque::new()) };
     let mut found = VecDeque::new();
     if !db.has_server() {
-        for day in archive.days(&symbol)?.into_iter().filter(|day| (first..=last).contains(day)) {
+        let days: Vec<TradeDate> =
+            archive.days(&symbol)?.into_iter().filter(|day| (first..=last).contains(day)).collect();
+        archive.expect(days.iter().map(|day| (symbol.as_str(), *day)));
+        for day in days {
             if let Some(manifest) = archive.manifest(&symbol, day)? {
                 found.push_back(Archived { day, manifest, minutes: true });
             }
@@ -378,12 +387,16 @@ async fn archived(db: &Arc<Db>, instrument: i32, first: TradeDate, last: TradeDa
         date(last)
     );
     let mut stream = db.copy(&sql).await?;
+    let mut dropped: Vec<(TradeDate, u64, bool)> = Vec::new();
     while let Some(f) = stream.next().await? {
-        let (day, digest) = (TradeDate(f.some(f.days(0))?), f.some(f.i64(1))? as u64);
+        dropped.push((TradeDate(f.some(f.days(0))?), f.some(f.i64(1))? as u64, f.some(f.bool(2))?));
+    }
+    archive.expect(dropped.iter().map(|(day, ..)| (symbol.as_str(), *day)));
+    for (day, digest, minutes) in dropped {
         if let Some(manifest) = archive.manifest(&symbol, day)?
             && manifest.digest()? == digest
         {
-            found.push_back(Archived { day, manifest, minutes: f.some(f.bool(2))? });
+            found.push_back(Archived { day, manifest, minutes });
         }
     }
     Ok(found)
@@ -392,8 +405,9 @@ async fn archived(db: &Arc<Db>, instrument: i32, first: TradeDate, last: TradeDa
 /// The blocks of minute bars, in no order of the two stores.
 pub struct Minutes {
     rows: Option<CopyRows>,
-    archived: VecDeque<Archived>,
-    db: Arc<Db>,
+    archived: VecDeque<TradeDate>,
+    /// The files of these.
+    files: Option<Contents>,
 }
 
 impl Minutes {
@@ -403,14 +417,16 @@ impl Minutes {
     /// What the server says; an archive that cannot be read.
     pub async fn open(db: &Arc<Db>, instrument: i32, first: TradeDate, last: TradeDate) -> Result<Minutes> {
         let mut archived = archived(db, instrument, first, last).await?;
-        archived.retain(|one| one.minutes);
+        archived.retain(|one| one.minutes && one.manifest.minutes.is_some());
         let sql = format!(
             "SELECT trade_date, payload FROM market.bar_blocks WHERE instrument_id = {instrument} AND trade_date BETWEEN {} AND {} ORDER BY trade_date",
             date(first),
             date(last)
         );
         let rows = if db.has_server() { Some(db.copy(&sql).await?) } else { None };
-        Ok(Minutes { rows, archived, db: Arc::clone(db) })
+        let minutes = archived.iter().filter_map(|one| one.manifest.minutes.clone());
+        let files = db.archive.as_ref().map(|archive| archive.contents(minutes));
+        Ok(Minutes { rows, archived: archived.iter().map(|one| one.day).collect(), files })
     }
 
     /// The next session's.
@@ -424,12 +440,8 @@ impl Minutes {
             }
             self.rows = None;
         }
-        while let (Some(one), Some(archive)) = (self.archived.pop_front(), &self.db.archive) {
-            if let Some(bytes) = archive.minutes(&one.manifest)? {
-                return Ok(Some((one.day, bytes)));
-            }
-        }
-        Ok(None)
+        let (Some(day), Some(files)) = (self.archived.pop_front(), &mut self.files) else { return Ok(None) };
+        Ok(files.next_file()?.map(|bytes| (day, bytes)))
     }
 }
 
