@@ -3,8 +3,9 @@
 use crate::error::{Error, Fault, Result, external};
 use crate::guard::{Panic, caught, unreadable};
 use crate::plausible::{EMPTY, arrow, broken, local_parquet};
+use crate::postgres::read_instants;
 use crate::remote;
-use crate::separated::{common, separator_of};
+use crate::separated::{common, head_of, separated};
 use crate::tables::Market;
 use arrow::array::{Array, AsArray, RecordBatch};
 use arrow::compute::cast;
@@ -173,6 +174,20 @@ pub async fn open(context: &SessionContext, market: &Market, asked: &Path) -> Re
     local(context, market, asked, &asked.display().to_string()).await
 }
 
+/// A file as a URL: DataFusion takes `*`, `?` and `[` in a path for a pattern, and reads other files too.
+fn url_of(path: &Path) -> Option<String> {
+    let path = std::path::absolute(path).ok()?;
+    let mut url = "file://".to_owned();
+    for byte in path.to_str()?.trim_end_matches('/').bytes() {
+        match byte {
+            b'/' | b'-' | b'.' | b'_' | b'~' | b'=' => url.push(char::from(byte)),
+            byte if byte.is_ascii_alphanumeric() => url.push(char::from(byte)),
+            byte => url.push_str(&format!("%{byte:02X}")),
+        }
+    }
+    Some(url)
+}
+
 /// Opens what lies here, which the user may call otherwise: copies of objects lie in temporary folders.
 ///
 /// # Errors
@@ -222,34 +237,34 @@ pub async fn local(
         };
         market.keep(folder);
     }
-    let path =
-        place.to_str().ok_or_else(|| Error::question(format!("the name of {shown} is not UTF-8"), "rename it"))?;
-    let separated = matches!(kind, Kind::Separated(b','));
+    let url = |path: &Path| {
+        url_of(path).ok_or_else(|| Error::question(format!("the name of {shown} is not UTF-8"), "rename it"))
+    };
     let mut source = Source {
-        path: path.to_owned(),
+        path: url(&place)?,
         kind,
         extension,
         columns,
         members: Vec::new(),
         array: kind == Kind::Json && starts_array(&place, &files[0]),
     };
+    let mut members = Vec::new();
     if place.is_dir() {
         source.path.push('/');
-        let mut members = Vec::new();
         below(&place, &mut members).map_err(unreadable)?;
-        source.members = members.iter().map(|file| file.to_string_lossy().into_owned()).collect();
+        source.members = members.iter().map(|file| url(file)).collect::<Result<_>>()?;
     }
-    if separated {
-        let alone = source.members.is_empty().then_some(place.as_path());
-        let files = source.members.iter().map(Path::new).chain(alone);
-        source.kind = Kind::Separated(separator_of(files));
+    if matches!(kind, Kind::Separated(_)) {
+        let alone = members.is_empty().then_some(&place);
+        let head = head_of(members.iter().chain(alone).map(PathBuf::as_path));
+        source.kind = separated(kind, &head, shown)?;
     }
     market.names.place(ListingTableUrl::parse(&source.path)?, shown);
-    match source.members.is_empty() {
+    match members.is_empty() {
         true => plausible(&place, kind, shown).await?,
         // an empty one among others has no rows to miss
         false => {
-            for member in source.members.iter().map(Path::new) {
+            for member in members.iter().map(PathBuf::as_path) {
                 if std::fs::metadata(member).is_ok_and(|found| found.len() > 0) {
                     let inner = member.strip_prefix(&place).unwrap_or(member);
                     plausible(member, kind, &format!("{}/{}", shown.trim_end_matches('/'), inner.display())).await?;
@@ -477,11 +492,13 @@ pub async fn trades(context: &SessionContext, table: Arc<dyn TableProvider>, sym
 
 fn push(batch: &RecordBatch, trades: &mut Trades) -> Result<()> {
     let column = |name: &str, kind: &DataType| -> Result<Option<arrow::array::ArrayRef>> {
-        batch
-            .column_by_name(name)
-            .map(|c| cast(c, kind))
-            .transpose()
-            .map_err(|e| Error::from(external(Error::world(e.to_string(), ""))))
+        let found = batch.column_by_name(name);
+        if let Some(texts) = found.filter(|_| kind.is_temporal()).filter(|c| c.data_type().is_string()) {
+            return Ok(Some(
+                cast(&read_instants(texts)?, kind).map_err(|e| external(Error::world(e.to_string(), "")))?,
+            ));
+        }
+        found.map(|c| cast(c, kind)).transpose().map_err(|e| Error::from(external(Error::world(e.to_string(), ""))))
     };
     let instant = DataType::Timestamp(TimeUnit::Nanosecond, Some("UTC".into()));
     let (Some(ts), Some(price), Some(size)) =

@@ -85,10 +85,14 @@ pub fn named(name: &str, error: DataFusionError) -> DataFusionError {
         return error;
     }
     let cause = Error::from(error);
-    external(Error::world(
-        format!("{name} cannot be read: {}", cause.message),
-        "is it complete, and what its name says?",
-    ))
+    let guessed = ["Error while parsing value", "Error parsing column"].iter().any(|said| cause.message.contains(said));
+    let hint = match guessed {
+        true => {
+            "a column's type is what fits its first 1000 rows; name the types: CREATE EXTERNAL TABLE x (a text, ...) STORED AS CSV LOCATION 'FILE' OPTIONS ('format.has_header' 'true')"
+        }
+        false => "is it complete, and what its name says?",
+    };
+    external(Error::world(format!("{name} cannot be read: {}", cause.message), hint))
 }
 
 /// How errors begin that readers of CSV and Arrow call those of parsing; a CAST in SQL has others of the kind.

@@ -6,7 +6,7 @@ use crate::error::{Error, Result, causes};
 use crate::files::{self, KINDS, Packed, Source, kind_of, partitions};
 use crate::guard::each;
 use crate::plausible::{EMPTY, broken, parquet};
-use crate::separated::{HEAD, separator};
+use crate::separated::{HEAD, separated};
 use crate::tables::Market;
 use datafusion::catalog::TableProvider;
 use datafusion::datasource::listing::ListingTableUrl;
@@ -228,10 +228,7 @@ pub async fn open(context: &SessionContext, market: &Market, asked: &Path) -> Re
         }
         _ => Vec::new(),
     };
-    let what = match what {
-        files::Kind::Separated(b',') => files::Kind::Separated(separator(&head)),
-        other => other,
-    };
+    let what = separated(what, &head, shown)?;
     let root = Path::new(url.prefix().as_ref());
     let source = Source {
         path: text.clone(),

@@ -72,6 +72,7 @@ pub fn rewrite(statement: &mut Statement) -> Result<()> {
     let mut visitor = Calls;
     let broken = match statement {
         Statement::Statement(inner) => {
+            spelled::settings(inner)?;
             let done = inner.visit(&mut visitor);
             if let Sql::Query(query) = inner.as_mut() {
                 spelled::name_columns(query);

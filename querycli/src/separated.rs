@@ -1,7 +1,7 @@
 //! Text files with a separator: which one it is, and the columns of many.
 
-use crate::error::{Error, external};
-use crate::files::Source;
+use crate::error::{Error, Result, external};
+use crate::files::{Kind, Source};
 use arrow::datatypes::{DataType, Field, Schema};
 use datafusion::execution::context::SessionContext;
 use datafusion::prelude::CsvReadOptions;
@@ -39,14 +39,54 @@ const SEPARATORS: [u8; 4] = *b",;\t|";
 /// Headers are shorter.
 pub const HEAD: u64 = 64 * 1024;
 
-/// The separator of files here: that of the first that has bytes.
-pub fn separator_of<'a>(files: impl Iterator<Item = &'a Path>) -> u8 {
+/// What files of a kind with separators are, whose first one begins so.
+///
+/// # Errors
+/// A header that has a name twice: there would be no telling which is meant.
+pub fn separated(kind: Kind, head: &[u8], shown: &str) -> Result<Kind> {
+    let byte = match kind {
+        Kind::Separated(b',') => separator(head),
+        Kind::Separated(byte) => byte,
+        other => return Ok(other),
+    };
+    let mut names = names(head, byte);
+    names.sort_unstable();
+    match names.windows(2).find(|two| two[0] == two[1] && !two[0].is_empty()) {
+        Some(two) => {
+            let message = format!("{shown} has two columns called \"{}\"", two[0]);
+            Err(Error::question(message, "give one another name in the header"))
+        }
+        None => Ok(Kind::Separated(byte)),
+    }
+}
+
+/// The names in a header; none of one that is cut.
+fn names(head: &[u8], separator: u8) -> Vec<String> {
+    let (mut names, mut name, mut quoted) = (Vec::new(), Vec::new(), false);
+    for byte in head.strip_prefix(b"\xef\xbb\xbf").unwrap_or(head) {
+        match byte {
+            b'"' => quoted = !quoted,
+            b'\n' | b'\r' if !quoted => {
+                names.push(String::from_utf8_lossy(&name).into_owned());
+                return names;
+            }
+            byte if *byte == separator && !quoted => {
+                names.push(String::from_utf8_lossy(&std::mem::take(&mut name)).into_owned());
+            }
+            byte => name.push(*byte),
+        }
+    }
+    Vec::new()
+}
+
+/// How files here begin: the first that has bytes.
+pub fn head_of<'a>(files: impl Iterator<Item = &'a Path>) -> Vec<u8> {
     let head = |file: &Path| {
         let mut head = Vec::new();
         std::fs::File::open(file).ok()?.take(HEAD).read_to_end(&mut head).ok().filter(|read| *read > 0)?;
         Some(head)
     };
-    files.filter_map(head).next().map_or(b',', |head| separator(&head))
+    files.filter_map(head).next().unwrap_or_default()
 }
 
 /// The columns that fit every CSV file of a folder: 682 in one and 681.5 in another are floats, seconds and microseconds are
@@ -68,11 +108,7 @@ pub async fn common(context: &SessionContext, source: &Source, delimiter: u8) ->
             continue;
         };
         if !found.iter().map(|field| field.name()).eq(fields.iter().map(Field::name)) {
-            let base = Path::new(&source.path);
-            let named = |file: &str| {
-                let file = Path::new(file);
-                file.strip_prefix(base).unwrap_or(file).display().to_string()
-            };
+            let named = |file: &str| decoded(file.strip_prefix(&source.path).unwrap_or(file));
             let of = |names: Vec<&String>| names.iter().map(|name| name.as_str()).collect::<Vec<_>>().join(", ");
             return Err(external(Error::question(
                 format!(
@@ -90,6 +126,26 @@ pub async fn common(context: &SessionContext, source: &Source, delimiter: u8) ->
         }
     }
     Ok(Schema::new(fields))
+}
+
+/// A name out of a URL.
+fn decoded(text: &str) -> String {
+    let mut bytes = Vec::with_capacity(text.len());
+    let mut rest = text.as_bytes();
+    while let Some((first, more)) = rest.split_first() {
+        let code = more.get(..2).and_then(|code| std::str::from_utf8(code).ok());
+        match code.filter(|_| *first == b'%').and_then(|code| u8::from_str_radix(code, 16).ok()) {
+            Some(byte) => {
+                bytes.push(byte);
+                rest = &more[2..];
+            }
+            None => {
+                bytes.push(*first);
+                rest = more;
+            }
+        }
+    }
+    String::from_utf8_lossy(&bytes).into_owned()
 }
 
 fn wider(a: &DataType, b: &DataType) -> DataType {
@@ -121,6 +177,9 @@ mod tests {
         check("\"a,b\";\"c|d\"\n", ';');
         check("\"a\nb\";c\n", ';');
         check("", ',');
+        assert_eq!(names(b"\xef\xbb\xbfa;\"b;c\";d\r\n1;2;3", b';'), ["a", "b;c", "d"]);
+        assert!(separated(Kind::Separated(b'\t'), b"a\tb\ta\n", "x.tsv").is_err());
+        assert_eq!(decoded("a%5B1%5D/%C3%9C%2x"), "a[1]/Ü%2x");
     }
 
     #[test]

@@ -6,7 +6,7 @@ use crate::rewrite::call;
 use chrono::Duration;
 use datafusion::sql::sqlparser::ast::{
     BinaryOperator, DataType as Type, Expr, FunctionArg, FunctionArgExpr, FunctionArguments, GroupByExpr, Ident,
-    ObjectName, ObjectNamePart, Query, SelectItem, SetExpr, TimezoneInfo, TypedString, Value,
+    ObjectName, ObjectNamePart, Query, SelectItem, SetExpr, Statement, TimezoneInfo, TypedString, Value,
 };
 
 /// Functions that are there under another name.
@@ -82,6 +82,23 @@ fn whole_time(text: &str, zone: TimezoneInfo) -> Option<String> {
         false => written.clock,
     };
     Some(format!("{}{}", clock.format("%Y-%m-%dT%H:%M:%S%.f"), if zoned { "Z" } else { "" }))
+}
+
+/// Refuses what would be accepted and change nothing, or half of it.
+///
+/// # Errors
+/// A time zone other than UTC.
+pub fn settings(statement: &Statement) -> Result<()> {
+    let Statement::Set(_) = statement else { return Ok(()) };
+    let text = statement.to_string().to_ascii_lowercase();
+    let zone = ["timezone", "time zone", "time_zone"].iter().any(|name| text.contains(name));
+    if zone && !text.contains("utc") {
+        return Err(Error::question(
+            "times are those of UTC here",
+            "ts AT TIME ZONE 'America/New_York' is what a clock shows there; to_char writes it",
+        ));
+    }
+    Ok(())
 }
 
 /// Columns get the names that PostgreSQL gives them, where DataFusion's would be those of its own types.

@@ -144,6 +144,73 @@ fn the_header_of_a_csv_file_tells_its_separator() {
     assert!(code == 2 && err.contains("1.csv has the columns a, b, and 2.csv has a,b"), "{err}");
 }
 
+/// Names that a pattern could have read, and others that URLs are not made of.
+#[test]
+fn a_name_is_a_name_and_no_pattern() {
+    let dir = tempfile::tempdir().unwrap();
+    let dir = dir.path();
+    std::fs::write(dir.join("axb.csv"), "n\n7\n").unwrap();
+    for name in ["a?b.csv", "*.csv", "trades[1].csv", "50%.csv", "a#b.csv", "two words.csv", "Ünï.csv", "a%5B.csv"] {
+        std::fs::write(dir.join(name), "n\n1\n").unwrap();
+        let (code, out, err) = run(dir, &[name, "--format", "csv", "-c", "SELECT sum(n) AS n FROM t"]);
+        assert_eq!((code, out.as_str(), err.as_str()), (0, "n\n1\n", ""), "{name}");
+        let folder = format!("of {name}.d");
+        std::fs::create_dir(dir.join(&folder)).unwrap();
+        std::fs::write(dir.join(&folder).join(name), "n\n1\n").unwrap();
+        std::fs::write(dir.join(&folder).join("b.csv"), "n\n2\n").unwrap();
+        let (code, out, err) = run(dir, &[&folder, "--format", "csv", "-c", "SELECT sum(n) AS n FROM t"]);
+        assert_eq!((code, out.as_str(), err.as_str()), (0, "n\n3\n", ""), "{folder}");
+    }
+    std::fs::write(dir.join("of *.csv.d/c.csv"), "m\n2\n").unwrap();
+    let (_, _, err) = run(dir, &["of *.csv.d", "-c", "SELECT 1"]);
+    assert!(err.contains("error: *.csv has the columns n, and c.csv has m"), "{err}");
+}
+
+/// What people keep in CSV files.
+#[test]
+fn csv_files_are_read_as_they_are_or_told() {
+    let dir = tempfile::tempdir().unwrap();
+    let dir = dir.path();
+    std::fs::write(dir.join("twice.csv"), "a,b,a\n1,2,3\n").unwrap();
+    let (code, _, err) = run(dir, &["twice.csv", "-c", "SELECT * FROM t"]);
+    assert!(code == 2 && err.contains("twice.csv has two columns called \"a\"\nhint: "), "{err}");
+    // times without seconds
+    std::fs::write(
+        dir.join("spy.csv"),
+        "symbol,ts,price,size\nSPY,2025-11-28 14:30,679.25,100\nSPY,2025-11-28 15:00,680,5\n",
+    )
+    .unwrap();
+    let sql =
+        "SELECT ts::timestamp AS ts, trade_date(ts, 'XNYS') AS day FROM t WHERE ts::timestamptz > '2025-11-28 14:45'";
+    let (_, out, err) = run(dir, &["spy.csv", "--format", "csv", "-c", sql]);
+    assert_eq!((out.as_str(), err.as_str()), ("ts,day\n2025-11-28 15:00:00,2025-11-28\n", ""));
+    let bars = ["bars", "SPY", "1d", "--data", "spy.csv", "--calendar", "XNYS", "--format", "csv"];
+    let (_, out, err) = run(dir, &bars);
+    assert!(out.contains("679.25,680,679.25,680,105,2"), "{out} {err}");
+    let (code, _, err) = run(dir, &["spy.csv", "-c", "SELECT symbol::timestamp FROM t"]);
+    assert!(
+        code == 2 && err.contains("invalid input syntax for type timestamp: \"SPY\"\nhint: times are like"),
+        "{err}"
+    );
+    // a type that its first rows do not tell
+    let late: String = std::iter::once("n".to_owned())
+        .chain((0..2000).map(|n| n.to_string()))
+        .chain(["x".into()])
+        .collect::<Vec<_>>()
+        .join("\n");
+    std::fs::write(dir.join("late.csv"), late).unwrap();
+    let (code, _, err) = run(dir, &["late.csv", "-c", "SELECT max(n) FROM t"]);
+    assert!(
+        code == 1 && err.contains("late.csv cannot be read") && err.contains("hint: a column's type is what fits"),
+        "{err}"
+    );
+    let declared = "CREATE EXTERNAL TABLE x (n text) STORED AS CSV LOCATION 'late.csv' OPTIONS ('format.has_header' 'true'); SELECT max(n) AS n FROM x";
+    let (_, out, err) = run(dir, &["--format", "csv", "-c", declared]);
+    assert_eq!((out.as_str(), err.as_str()), ("n\nx\n", ""));
+    let (code, _, err) = run(dir, &["-c", "SET timezone = 'America/New_York'"]);
+    assert!(code == 2 && err.contains("times are those of UTC here\nhint: ts AT TIME ZONE"), "{err}");
+}
+
 #[test]
 fn a_file_of_no_known_kind_is_a_wrong_question() {
     let dir = tempfile::tempdir().unwrap();

@@ -1,9 +1,15 @@
 //! Times as people write them, and PostgreSQL reads them: seconds may be left out, and a zone may have a name.
 
+use super::each;
 use super::zone::{Zone, utc};
+use crate::error::{Error, external};
+use arrow::array::{ArrayRef, AsArray, TimestampNanosecondArray};
+use arrow::compute::cast;
 use arrow::datatypes::{DataType, TimeUnit};
 use chrono::{NaiveDate, NaiveDateTime, NaiveTime, Timelike};
-use datafusion::common::ScalarValue;
+use datafusion::common::{Result, ScalarValue};
+use datafusion::logical_expr::{ColumnarValue, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature, Volatility};
+use std::sync::Arc;
 
 /// A date and a time, and the zone that was named.
 #[derive(Clone, Debug, PartialEq)]
@@ -64,6 +70,51 @@ pub fn read(text: &str) -> Option<Written> {
         _ => return None,
     };
     Some(Written { clock, east })
+}
+
+/// Texts as instants, of UTC where they name no zone.
+///
+/// # Errors
+/// A text that is no time.
+pub fn column(texts: &ArrayRef) -> Result<ArrayRef> {
+    let texts = cast(texts, &DataType::Utf8)?;
+    let read = |text: &str| {
+        read(text).and_then(|written| written.nanos()).ok_or_else(|| {
+            external(Error::question(
+                format!("invalid input syntax for type timestamp: \"{text}\""),
+                "times are like 2025-11-28 14:30, 2025-11-28T14:30:00Z or 2025-11-28 09:30 America/New_York",
+            ))
+        })
+    };
+    let instants = texts.as_string::<i32>().iter().map(|text| text.map(read).transpose());
+    let instants: TimestampNanosecondArray = instants.collect::<Result<_>>()?;
+    Ok(Arc::new(instants.with_timezone("UTC")))
+}
+
+/// A function of a text, for casts.
+pub fn function() -> ScalarUDF {
+    ScalarUDF::new_from_impl(Instants(Signature::any(1, Volatility::Immutable)))
+}
+
+#[derive(Debug, PartialEq, Eq, Hash)]
+struct Instants(Signature);
+
+impl ScalarUDFImpl for Instants {
+    fn name(&self) -> &'static str {
+        "instant_of_text"
+    }
+
+    fn signature(&self) -> &Signature {
+        &self.0
+    }
+
+    fn return_type(&self, _: &[DataType]) -> Result<DataType> {
+        Ok(DataType::Timestamp(TimeUnit::Nanosecond, Some("UTC".into())))
+    }
+
+    fn invoke_with_args(&self, args: ScalarFunctionArgs) -> Result<ColumnarValue> {
+        each(&args, column)
+    }
 }
 
 /// `+05`, `-05:30`, `+0530`.

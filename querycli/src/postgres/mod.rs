@@ -10,7 +10,7 @@ mod instant;
 mod zone;
 
 pub use format::chrono as chrono_pattern;
-pub use instant::read as read_instant;
+pub use instant::{column as read_instants, read as read_instant};
 
 use arrow::array::{ArrayRef, AsArray, Float64Array};
 use arrow::compute::cast;
@@ -34,13 +34,17 @@ pub fn register(context: &mut SessionContext) -> Result<()> {
     context.register_expr_planner(Arc::new(date::Dates))?;
     context.register_udf(zone::function().into())?;
     context.register_udf(format::function().into())?;
-    context.add_analyzer_rule(Arc::new(AsPostgres { rounded: Arc::new(ScalarUDF::new_from_impl(Rounded::new())) }));
+    context.add_analyzer_rule(Arc::new(AsPostgres {
+        rounded: Arc::new(ScalarUDF::new_from_impl(Rounded::new())),
+        instants: Arc::new(instant::function()),
+    }));
     Ok(())
 }
 
 #[derive(Debug)]
 struct AsPostgres {
     rounded: Arc<ScalarUDF>,
+    instants: Arc<ScalarUDF>,
 }
 
 impl AnalyzerRule for AsPostgres {
@@ -69,6 +73,11 @@ impl AsPostgres {
             (Expr::Literal(value, _), kind @ DataType::Timestamp(..)) => {
                 let written = value.try_as_str().flatten().and_then(instant::read);
                 written.and_then(|written| written.scalar(kind)).map(|value| Expr::Literal(value, None))
+            }
+            // as a constant, but row by row
+            (inner, DataType::Timestamp(..)) if inner.get_type(schema).is_ok_and(|kind| kind.is_string()) => {
+                let inner = self.instants.call(vec![inner.clone()]);
+                Some(Expr::Cast(Cast { expr: Box::new(inner), field: Arc::clone(field) }))
             }
             // A fraction in SQL is a numeric, whose halves go away from zero.
             (Expr::Literal(ScalarValue::Float64(Some(value)), _), kind) if kind.is_signed_integer() => {
