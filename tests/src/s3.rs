@@ -38,7 +38,7 @@ struct State {
     /// Every so many requests one fails; none if 0.
     failing: u64,
     count: u64,
-    /// What is put with a name that has the first takes the objects away whose names have the second.
+    /// A request that has the first in it, as it is written down, takes the objects away whose names have the second.
     sabotage: Option<(String, String)>,
     most_at_once: u32,
     now: u32,
@@ -133,9 +133,10 @@ impl Store {
         held(&self.state).objects.remove(name);
     }
 
-    /// From now on what is put with `put` in its name takes away every object with `gone` in its name.
+    /// From now on a request such as `PUT /bucket/key` with `asked` in it, once it is answered, takes away every object with `gone`
+    /// in its name.
     pub fn sabotage(&self, sabotage: Option<(&str, &str)>) {
-        held(&self.state).sabotage = sabotage.map(|(put, gone)| (put.to_owned(), gone.to_owned()));
+        held(&self.state).sabotage = sabotage.map(|(asked, gone)| (asked.to_owned(), gone.to_owned()));
     }
 
     /// Lets hours pass by its clock, up to 23 of its day.
@@ -210,11 +211,22 @@ fn answer(mut stream: TcpStream, state: &Mutex<State>) -> Option<()> {
     if path.starts_with("private") && !authorization.contains(&format!("Credential={KEY}/")) {
         return reply(&mut stream, "403 Forbidden", "", b"<Error><Code>AccessDenied</Code></Error>");
     }
+    let sabotage = state.sabotage.clone();
+    let sabotage = sabotage.filter(|(asked, _)| format!("{method} /{path}").contains(asked.as_str()));
+    let took = |state: &mut State| {
+        if let Some((_, gone)) = &sabotage {
+            state.objects.retain(|name, _| !name.contains(gone.as_str()));
+        }
+    };
     match method {
         // the connection ends before it answers
         "PUT" | "POST" | "DELETE" if breaks => None,
         _ if listed && breaks => None,
-        "PUT" => put(&mut stream, &mut state, &path, parameter("uploadId"), parameter("partNumber"), body),
+        "PUT" => {
+            let done = put(&mut stream, &mut state, &path, parameter("uploadId"), parameter("partNumber"), body);
+            took(&mut state);
+            done
+        }
         "POST" => post(&mut stream, &mut state, &path, query, parameter("uploadId"), &body),
         "DELETE" => {
             state.objects.remove(&path);
@@ -230,6 +242,7 @@ fn answer(mut stream: TcpStream, state: &Mutex<State>) -> Option<()> {
             let Some(object) = state.objects.get(&path).cloned() else {
                 return reply(&mut stream, "404 Not Found", "", b"<Error><Code>NoSuchKey</Code></Error>");
             };
+            took(&mut state);
             drop(state);
             let range = headers.get("range").or_else(|| headers.get("x-ms-range"));
             get(&mut stream, method, &object, range.and_then(|range| range.strip_prefix("bytes=")), breaks)
@@ -280,9 +293,6 @@ fn put(
         }
         _ => {
             let hour = state.hour;
-            if let Some((_, gone)) = state.sabotage.clone().filter(|(put, _)| path.contains(put.as_str())) {
-                state.objects.retain(|name, _| !name.contains(gone.as_str()));
-            }
             state.objects.insert(path.to_owned(), Object { bytes, hour });
         }
     }

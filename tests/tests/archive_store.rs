@@ -336,12 +336,12 @@ async fn prune_of_a_store_leaves_what_is_young_or_somebody_elses() -> Result<()>
 }
 
 /// A prune that saw no manifest of what an interrupted push left removes it while the next push writes the manifest: the database is
-/// not told, and the push after that writes it anew.
+/// not told, and the push after that writes it anew. So with sessions that are pruned while a push finds them there.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_prune_between_the_files_and_the_manifest_is_noticed() -> Result<()> {
     let (database, client) = few("store_between").await?;
     let store = empty();
-    store.sabotage(Some(("/sessions/", ".parquet")));
+    store.sabotage(Some(("PUT /private/some/archive/sessions/", ".parquet")));
     let said = ask(&store, &database, &["push"], 1)?;
     assert!(said.contains("it was written and is gone; was it pruned?") && said.contains("5 failed"), "{said}");
     assert_eq!(count(&client, TOLD).await?, 0);
@@ -349,6 +349,12 @@ async fn a_prune_between_the_files_and_the_manifest_is_noticed() -> Result<()> {
     ask(&store, &database, &["push"], 0)?;
     assert_eq!(count(&client, TOLD).await?, 5);
     ask(&store, &database, &["verify"], 0)?;
+    // pruned while the push finds it there and tells the database so
+    store.sabotage(Some(("GET /private/some/archive/sessions/symbol=BRK%2FB%25/2025-11-24.json", "2025-11-24.json")));
+    let said = ask(&store, &database, &["push"], 1)?;
+    assert!(said.contains("failed   BRK/B% 2025-11-24 was pruned meanwhile"), "{said}");
+    assert!(said.contains("4 there already, 1 failed"), "{said}");
+    assert_eq!(count(&client, TOLD).await?, 4);
     Ok(())
 }
 

@@ -36,7 +36,6 @@ pub use verify::{Verified, Verify, verify};
 use crate::db::Instrument;
 use crate::error::{Error, Result};
 use crate::known::Calendars;
-use bytes::Bytes;
 use manifest::{SESSIONS, manifest_file, symbol_folder, symbol_of_folder};
 use market::{Roll, Symbol, TradeDate};
 use std::collections::HashMap;
@@ -47,7 +46,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 /// An archive, to read.
 pub struct Archive {
     place: Place,
-    /// What was read of a store, whose answers are far away. A folder is read as often as it is asked.
+    /// What was read of it. A statement asks for the same more than once.
     read: Mutex<Read>,
     /// Whether it was said that it is older than halts.
     remarked: AtomicBool,
@@ -60,8 +59,8 @@ struct Read {
     all: bool,
     symbols: Option<Vec<String>>,
     days: HashMap<String, Vec<TradeDate>>,
-    /// The bytes of manifests by name, as far as they are there.
-    manifests: HashMap<String, Option<Bytes>>,
+    /// Manifests by name, as far as they are there.
+    manifests: HashMap<String, Option<Manifest>>,
 }
 
 /// Manifests that are kept; a statement over more reads some again.
@@ -138,9 +137,7 @@ impl Archive {
         let folders = self.place.list(SESSIONS)?;
         let mut symbols: Vec<String> = folders.iter().filter_map(|(name, _)| symbol_of_folder(name)).collect();
         symbols.sort_unstable();
-        if self.place.is_store() {
-            self.known().symbols = Some(symbols.clone());
-        }
+        self.known().symbols = Some(symbols.clone());
         Ok(symbols)
     }
 
@@ -155,9 +152,7 @@ impl Archive {
         let files = self.place.list(&format!("{SESSIONS}/{}", symbol_folder(symbol)))?;
         let mut days: Vec<TradeDate> = files.iter().filter_map(|(name, _)| day_of_file(name)).collect();
         days.sort_unstable();
-        if self.place.is_store() {
-            self.known().days.insert(symbol.to_owned(), days.clone());
-        }
+        self.known().days.insert(symbol.to_owned(), days.clone());
         Ok(days)
     }
 
@@ -209,26 +204,20 @@ impl Archive {
     /// A manifest that is not what was written.
     pub fn manifest(&self, symbol: &str, day: TradeDate) -> Result<Option<Manifest>> {
         let name = manifest_file(symbol, day);
-        let known = self.known().manifests.get(&name).cloned();
-        let bytes = match known {
-            Some(bytes) => bytes,
-            None => {
-                let bytes = self.place.read(&name)?;
-                self.remember([(name.clone(), bytes.clone())]);
-                bytes
-            }
-        };
-        bytes.map(|bytes| Manifest::from_bytes(&name, &bytes)).transpose()
+        if let Some(known) = self.known().manifests.get(&name) {
+            return Ok(known.clone());
+        }
+        let found = self.place.read(&name)?.map(|bytes| Manifest::from_bytes(&name, &bytes)).transpose()?;
+        self.remember([(name, found.clone())]);
+        Ok(found)
     }
 
-    fn remember(&self, read: impl IntoIterator<Item = (String, Option<Bytes>)>) {
-        if self.place.is_store() {
-            let manifests = &mut self.known().manifests;
-            if manifests.len() > MOST_MANIFESTS {
-                manifests.clear();
-            }
-            manifests.extend(read);
+    fn remember(&self, read: impl IntoIterator<Item = (String, Option<Manifest>)>) {
+        let manifests = &mut self.known().manifests;
+        if manifests.len() > MOST_MANIFESTS {
+            manifests.clear();
         }
+        manifests.extend(read);
     }
 
     /// Asks a store for many manifests at once, before each is wanted. What cannot be read is said when it is.
@@ -240,7 +229,12 @@ impl Archive {
                 names.filter(|name| !known.manifests.contains_key(name)).collect()
             };
             let read = self.place.read_many(&names);
-            self.remember(names.into_iter().zip(read).filter_map(|(name, read)| Some((name, read.ok()?))));
+            let found = names.into_iter().zip(read).filter_map(|(name, read)| {
+                let bytes = read.ok()?;
+                let manifest = bytes.map(|bytes| Manifest::from_bytes(&name, &bytes)).transpose().ok()?;
+                Some((name, manifest))
+            });
+            self.remember(found.collect::<Vec<_>>());
         }
     }
 

@@ -253,7 +253,7 @@ impl Contents {
             && let Some(content) = self.rest.pop_front()
         {
             bytes += content.bytes;
-            let asked = store.ask(&content.file);
+            let asked = store.ask(&content.file, content.bytes);
             self.under_way.push_back((content, asked));
         }
         let Some((content, asked)) = self.under_way.pop_front() else { return Ok(None) };

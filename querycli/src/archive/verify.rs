@@ -269,6 +269,7 @@ mod tests {
 
     fn broken(archive: &Archive, quick: bool) -> Result<usize> {
         let mut bad = 0;
+        archive.forget();
         verify(archive, &Verify { quick, ..Verify::default() }, |found| match found {
             Verified::Good(_) => {}
             // nor is what a broken manifest names left over: prune would remove it
