@@ -4,6 +4,7 @@ mod bench;
 mod demo;
 mod docs;
 mod pg;
+mod programs;
 mod scale;
 mod setup;
 mod test;

@@ -1,6 +1,7 @@
 //! `cargo xtask test` and `cargo xtask ci`: everything that must hold, from system packages to the last test.
 
 use crate::pg::{build_all, cargo, check, features};
+use crate::programs;
 use crate::setup::{self, on_path};
 use anyhow::Result;
 use std::process::Command;
@@ -53,12 +54,17 @@ fn run_with(arguments: &[String], settings: &[(&str, String)]) -> Result<()> {
         println!("no BELLWETHER_TESTDATA and no ../shared/data: tests that need real market data say that they skip");
     }
     step("run the tests");
-    let mut test = cargo();
-    test.args(["test", "--workspace", "--no-fail-fast"])
-        .args(features())
-        .args(arguments)
-        .envs(settings.iter().cloned());
-    let result = check(test.env("BELLWETHER_TEST_DB", server.url("postgres")), "tests failed");
+    let mut settings = settings.to_vec();
+    settings.push(("BELLWETHER_TEST_DB", server.url("postgres")));
+    // Who selects tests says it in cargo's words.
+    let result = match arguments.is_empty() {
+        true => programs::run(&settings),
+        false => {
+            let mut test = cargo();
+            test.args(["test", "--workspace", "--no-fail-fast"]).args(features()).args(arguments).envs(settings);
+            check(&mut test, "tests failed")
+        }
+    };
     if result.is_err() {
         eprintln!("the server's log ends:\n{}", xtask::server::tail(&server.log(), 15));
     }
