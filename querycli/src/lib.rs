@@ -42,6 +42,7 @@ mod sessions;
 mod shell;
 mod spelled;
 mod tables;
+mod unpacked;
 
 pub use error::{Error, Fault, Result};
 pub use output::{Format, Rows};
@@ -84,6 +85,7 @@ pub struct Options {
 pub struct Session {
     context: SessionContext,
     market: Arc<tables::Market>,
+    _unpacked: Arc<unpacked::Unpacked>,
 }
 
 impl Session {
@@ -134,7 +136,9 @@ impl Session {
         postgres::register(&mut context)?;
         context.add_optimizer_rule(Arc::new(db::AggregatesInPostgres));
         context.add_optimizer_rule(Arc::new(db::BarsWhereDecoded(Arc::clone(&calendars))));
-        let market = tables::Market::new(db, Arc::clone(&calendars), options.calendar, context.clone(), names);
+        let unpacked = Arc::<unpacked::Unpacked>::default();
+        let kept = Arc::downgrade(&unpacked);
+        let market = tables::Market::new(db, Arc::clone(&calendars), options.calendar, context.clone(), names, kept);
         let market = Arc::new(market);
         let catalog = MemoryCatalogProvider::new();
         catalog.register_schema("market", Arc::clone(&market) as _)?;
@@ -156,7 +160,7 @@ impl Session {
         explain::register(&context, &market);
         halted::register(&context, &market);
         files::register(&context, &market, &options.files).await?;
-        Ok(Session { context, market })
+        Ok(Session { context, market, _unpacked: unpacked })
     }
 
     /// The statements of a text.

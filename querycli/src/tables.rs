@@ -6,13 +6,14 @@ use crate::error::external;
 use crate::guard::Names;
 use crate::known::Calendars;
 use crate::sessions;
+use crate::unpacked::Unpacked;
 use async_trait::async_trait;
 use datafusion::catalog::{SchemaProvider, TableProvider};
 use datafusion::common::{DataFusionError, Result};
 use datafusion::execution::context::SessionContext;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 /// Everything a statement can read.
 pub struct Market {
@@ -28,7 +29,7 @@ pub struct Market {
     pub names: Arc<Names>,
     tables: Mutex<BTreeMap<String, Arc<dyn TableProvider>>>,
     file_trades: Mutex<Option<Arc<dyn TableProvider>>>,
-    unpacked: Mutex<Vec<tempfile::TempDir>>,
+    unpacked: Weak<Unpacked>,
 }
 
 impl fmt::Debug for Market {
@@ -45,6 +46,7 @@ impl Market {
         calendar: Option<String>,
         context: SessionContext,
         names: Arc<Names>,
+        unpacked: Weak<Unpacked>,
     ) -> Market {
         Market {
             db,
@@ -54,7 +56,7 @@ impl Market {
             names,
             tables: Mutex::default(),
             file_trades: Mutex::default(),
-            unpacked: Mutex::default(),
+            unpacked,
         }
     }
 
@@ -69,7 +71,7 @@ impl Market {
 
     /// Keeps a folder of unpacked files as long as the session.
     pub fn keep(&self, folder: tempfile::TempDir) {
-        self.unpacked.lock().unwrap_or_else(PoisonError::into_inner).push(folder);
+        Unpacked::keep(&self.unpacked, folder);
     }
 
     /// A name of a table that was put here.

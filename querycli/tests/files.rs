@@ -23,7 +23,11 @@ const BARS: &str =
 fn run(dir: &Path, arguments: &[&str]) -> (i32, String, String) {
     let mut command = Command::new(env!("CARGO_BIN_EXE_querycli"));
     command.current_dir(dir).args(arguments).env_remove("BELLWETHER_DB").env_remove("BELLWETHER_ARCHIVE");
-    let out = command.output().unwrap();
+    // What is unpacked goes with the program, however it ends.
+    let temporary = tempfile::tempdir().unwrap();
+    let out = command.env("TMPDIR", temporary.path()).output().unwrap();
+    let left: Vec<_> = std::fs::read_dir(temporary.path()).unwrap().map(|entry| entry.unwrap().path()).collect();
+    assert!(left.is_empty(), "{arguments:?} left {left:?}");
     let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
     (out.status.code().unwrap_or(-1), text(out.stdout), text(out.stderr))
 }

@@ -6,7 +6,7 @@ use crate::commands::{
     self, bars, chart, correlate, describe, export, levels, seasonality, sessions, sql, stats, verify,
 };
 use crate::error::{Error, Result};
-use crate::{archive, calendars, execute, guard, output};
+use crate::{archive, calendars, execute, guard, output, unpacked};
 use clap::{Parser, Subcommand};
 use options::Options;
 use std::io::{IsTerminal, Write};
@@ -77,6 +77,7 @@ pub fn main() -> ExitCode {
         Err(error) => return fail(&Error::world(format!("cannot start: {error}"), "")),
     };
     let done = run(cli, &runtime);
+    unpacked::remove();
     match done {
         Ok(code) => ExitCode::from(code),
         Err(error) if output::is_broken_pipe(&error) => ExitCode::SUCCESS,
