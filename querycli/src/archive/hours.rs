@@ -12,9 +12,12 @@ use crate::known::Calendars;
 use market::{Calendar, TradeDate};
 use std::collections::{BTreeMap, HashMap};
 
-/// The files of calendars that a push wrote or found.
+/// A calendar's file: what a manifest says of it, and its bytes.
+type FileOf = (Content, Vec<u8>);
+
+/// The files of calendars that a push wrote or found, by name and version.
 #[derive(Default)]
-pub struct Filed(HashMap<(String, i32), Option<(Content, Vec<u8>)>>);
+pub struct Filed(HashMap<(String, i32), Option<FileOf>>);
 
 impl Filed {
     /// The file of a calendar's version, as the database holds it, its library ships it, or this program knows it. `None` if the
@@ -22,7 +25,7 @@ impl Filed {
     ///
     /// # Errors
     /// What the server says.
-    pub async fn calendar(&mut self, db: &Db, name: &str, version: i32) -> Result<Option<(Content, Vec<u8>)>> {
+    pub async fn calendar(&mut self, db: &Db, name: &str, version: i32) -> Result<Option<FileOf>> {
         let key = (name.to_owned(), version);
         if let Some(known) = self.0.get(&key) {
             return Ok(known.clone());

@@ -80,7 +80,9 @@ impl Index {
     /// Of a table's rows; `columns` are those that will be asked for. There are less than 2^32 rows.
     pub fn new(table: &RecordBatch, pairing: &Pairing, columns: &[usize], memory: MemoryReservation) -> Result<Index> {
         let n = table.num_rows();
-        let (rows, found) = keys_of(pairing.keys.iter().map(|(_, right)| right), table)?;
+        let found = values(pairing.keys.iter().map(|(_, right)| right), table)?;
+        let fields: Vec<_> = found.iter().map(|column| SortField::new(column.data_type().clone())).collect();
+        let rows = if fields.is_empty() { None } else { Some(RowConverter::new(fields)?) };
         let mut keys = Keys { rows, ids: HashMap::default() };
         let mut ids = std::mem::take(&mut keys.ids);
         let numbers = keys.of(&found, n, |key| {
@@ -142,8 +144,7 @@ impl Index {
     /// The row that belongs to each row of `table`; `hints` are where the last ones were found.
     pub fn find(&self, table: &RecordBatch, pairing: &Pairing, hints: &mut [usize]) -> Result<UInt32Array> {
         let n = table.num_rows();
-        let columns = pairing.keys.iter().map(|(left, _)| Ok(left.evaluate(table)?.into_array(n)?));
-        let columns = columns.collect::<Result<Vec<_>>>()?;
+        let columns = values(pairing.keys.iter().map(|(left, _)| left), table)?;
         let numbers = self.keys.of(&columns, n, |key| self.keys.ids.get(key).copied().unwrap_or(NONE))?;
         let instants = integers(&pairing.at.0, table)?;
         let found = numbers.iter().enumerate().map(|(row, &key)| {
@@ -173,15 +174,9 @@ fn backward(op: Operator) -> bool {
     matches!(op, Operator::GtEq | Operator::Gt)
 }
 
-fn keys_of<'a>(
-    exprs: impl Iterator<Item = &'a Arc<dyn PhysicalExpr>>,
-    table: &RecordBatch,
-) -> Result<(Option<RowConverter>, Vec<ArrayRef>)> {
-    let columns =
-        exprs.map(|expr| Ok(expr.evaluate(table)?.into_array(table.num_rows())?)).collect::<Result<Vec<_>>>()?;
-    let fields: Vec<_> = columns.iter().map(|column| SortField::new(column.data_type().clone())).collect();
-    let rows = if fields.is_empty() { None } else { Some(RowConverter::new(fields)?) };
-    Ok((rows, columns))
+/// The values of expressions over a table.
+fn values<'a>(exprs: impl Iterator<Item = &'a Arc<dyn PhysicalExpr>>, table: &RecordBatch) -> Result<Vec<ArrayRef>> {
+    exprs.map(|expr| expr.evaluate(table)?.into_array(table.num_rows())).collect()
 }
 
 /// The first place from `first` on that does not fit, as all before it do and none behind. Looked for near `hint`, then in
