@@ -252,12 +252,12 @@ fn peak() -> u64 {
     line.trim().trim_end_matches(" kB").parse::<u64>().unwrap() / 1024
 }
 
-/// `BELLWETHER_SPOILT=3000` asks for more of each kind than the 250 that every run does; `BELLWETHER_SEED` for others,
+/// `BELLWETHER_SPOILT=3000` asks for more of each kind than the 80 that every run does; `BELLWETHER_SEED` for others,
 /// `BELLWETHER_SPOIL=file.arrow` for one kind.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn spoilt_files_are_answered_or_refused() {
     let number = |name: &str| std::env::var(name).ok().and_then(|text| text.parse::<u64>().ok());
-    let (count, first) = (number("BELLWETHER_SPOILT").unwrap_or(250), number("BELLWETHER_SEED").unwrap_or(1));
+    let (count, first) = (number("BELLWETHER_SPOILT").unwrap_or(80), number("BELLWETHER_SEED").unwrap_or(1));
     // those of readers are caught, and counted below
     let usual = std::panic::take_hook();
     std::panic::set_hook(Box::new(move |panic| {

@@ -220,7 +220,7 @@ async fn sql_querycli_and_archive_give_the_same_bars() -> Result<()> {
     let folder = tempfile::tempdir()?;
     let place = folder.path().join("archive");
     ended(&archive(&database, &place, &["push"])?.output()?, 0)?;
-    let n = std::env::var("BELLWETHER_REQUESTS").ok().and_then(|text| text.parse().ok()).unwrap_or(2000);
+    let n = std::env::var("BELLWETHER_REQUESTS").ok().and_then(|text| text.parse().ok()).unwrap_or(500);
     let mut chance = Chance::new(94);
     let (mut script, mut expected, mut asked) = (String::new(), Vec::new(), 0);
     let mut some: Vec<String> = Vec::new();

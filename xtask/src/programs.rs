@@ -1,7 +1,7 @@
 //! The test programs of the workspace, two at a time.
 //!
-//! `cargo test` runs one after the other. Many of ours wait: for a server that is killed and comes back, for a reader that
-//! is to be cancelled. Side by side they take two thirds of the time. Each has databases of its own, so none meets another.
+//! `cargo test` runs one after the other. Many of ours wait: for a server that is killed and comes back, for a reader that is to be
+//! cancelled; meanwhile another one works. Each has databases of its own, so none meets another.
 
 use crate::pg::{cargo, features};
 use anyhow::{Context, Result, bail};

@@ -26,8 +26,10 @@ pub fn nightly(seed: Option<u64>, streams: u32, steps: u32, rounds: u32) -> Resu
         ("BELLWETHER_STEPS", steps.to_string()),
         ("BELLWETHER_ROUNDS", rounds.to_string()),
         ("BELLWETHER_REQUESTS", "10000".to_owned()),
+        ("BELLWETHER_SPOILT", "3000".to_owned()),
     ];
-    let tests = ["streams", "isolation", "standby", "crash", "archive"].map(|name| ["--test", name]).concat();
+    let tests =
+        ["streams", "isolation", "standby", "crash", "archive", "garbage"].map(|name| ["--test", name]).concat();
     run_with(&tests.iter().map(|word| (*word).to_owned()).collect::<Vec<_>>(), &settings)
 }
 

@@ -91,7 +91,7 @@ async fn every_read_equals_the_ledger_at_every_step() -> Result<()> {
     for seed in first..first + streams {
         println!("seed {seed} (BELLWETHER_SEED={seed} BELLWETHER_STREAMS=1)");
         let mut stream = Stream::new(cluster::database("streams").await?, None, seed).await?;
-        stream.run(number("BELLWETHER_STEPS", 700) as usize).await.with_context(|| format!("seed {seed}"))?;
+        stream.run(number("BELLWETHER_STEPS", 400) as usize).await.with_context(|| format!("seed {seed}"))?;
     }
     Ok(())
 }
