@@ -308,11 +308,16 @@ async fn run_simulate(args: Simulate) -> Result<u8> {
     let price = args.price.as_deref().map(market::money::parse_decimal).transpose()?;
     let tick = args.instruments.tick_size.as_deref().map(market::money::parse_decimal).transpose()?;
     let creating = args.instruments.creating();
-    // An index has no trades and a spread no calendar of its own, so a name alone is a share or a pair.
-    let pair = args.symbol.contains('-') || creating.calendar.as_deref() == Some("24/7");
-    let kind = if pair { "pair" } else { "equity" };
-    let name =
-        Name { symbol: args.symbol.clone(), defaults: Defaults { kind: Some(kind.into()), ..Defaults::default() } };
+    // A contract's kind follows from its root. An index has no trades and a spread no calendar of its own, so another name is a
+    // share or a pair.
+    let contract = Symbol::parse(&args.symbol, first).is_ok_and(|s| s.root().and_then(market::product).is_some());
+    let pair = !contract && (args.symbol.contains('-') || creating.calendar.as_deref() == Some("24/7"));
+    let kind = match (contract, pair) {
+        (true, _) => None,
+        (false, true) => Some("pair".to_owned()),
+        (false, false) => Some("equity".to_owned()),
+    };
+    let name = Name { symbol: args.symbol.clone(), defaults: Defaults { kind, ..Defaults::default() } };
     let place = args.db.as_deref().map(Place::parse).transpose()?;
     let place = if args.out.is_some() { None } else { place };
     let instrument = match &place {

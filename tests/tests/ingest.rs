@@ -225,5 +225,9 @@ async fn simulated_weeks_fill_their_sessions_and_are_stored_once() -> Result<()>
         .await?
         .get(0);
     assert_eq!(sessions, first.number("sessions")?);
+    // Its root finds it: simulated contracts are contracts.
+    let found = "SELECT kind, market.instrument_id('ES.c.0', '2025-11-26') = id FROM market.instruments";
+    let row = database.client().await?.query_one(found, &[]).await?;
+    assert_eq!((row.get::<_, &str>(0), row.get::<_, bool>(1)), ("future", true));
     Ok(())
 }
