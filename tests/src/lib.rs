@@ -8,6 +8,7 @@ pub mod cluster;
 pub mod docs;
 pub mod ledger;
 pub mod model;
+pub mod released;
 pub mod s3;
 pub mod slt;
 pub mod store;

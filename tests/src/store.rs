@@ -3,6 +3,7 @@
 use crate::cluster::{self, Database};
 use anyhow::{Context, Result, ensure};
 use market::{Calendar, NONE_I64, Session, Trade, Trades, block, flags};
+use std::collections::BTreeMap;
 use std::process::{Command, Stdio};
 use tokio_postgres::Client;
 
@@ -55,7 +56,7 @@ pub const TICK: i64 = 10_000_000;
 /// Sorted trades of one session: ties of ts and seq, every kind of flag, prints at the edges of segments, auction prints
 /// before the open and after the close, trades outside the session. `hard` lets flags and edges in, else all are plain.
 pub fn session_trades(chance: &mut Chance, session: &Session<'_>, n: usize, hard: bool) -> Trades {
-    let mut all = std::collections::BTreeMap::new();
+    let mut all = BTreeMap::new();
     let mut price = 100 * 100;
     while all.len() < n {
         let span = session.spans.get(chance.within(0, session.spans.len() as i64) as usize).expect("within its length");
@@ -168,6 +169,21 @@ pub struct Put {
 /// What the server says.
 pub async fn put(client: &Client, id: i32, trades: &Trades) -> Result<Put> {
     put_bytes(client, id, &block::encode_session(trades)?).await
+}
+
+/// Sends trades, a call for each trade date of a calendar.
+///
+/// # Errors
+/// Trades outside of its days; what the server says.
+pub async fn put_days(client: &Client, id: i32, calendar: &Calendar, trades: Vec<Trade>) -> Result<()> {
+    let mut by_date = BTreeMap::<_, Trades>::new();
+    for trade in trades {
+        by_date.entry(calendar.trade_date(trade.ts)?).or_default().push(trade);
+    }
+    for trades in by_date.values() {
+        put(client, id, trades).await?;
+    }
+    Ok(())
 }
 
 /// Sends a payload.

@@ -2,12 +2,12 @@
 
 use anyhow::{Context, Result, ensure};
 use market::Calendar;
-use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
 use tests::archive::{answers, archive, as_format_1, edited, ended, files, querycli, without};
 use tests::cluster::{self, Database};
-use tests::store::{self, Chance, put, same};
+use tests::released;
+use tests::store::{self, Chance, same};
 use tokio_postgres::Client;
 
 const FIRST: &str = "2026-05-28";
@@ -15,34 +15,20 @@ const LAST: &str = "2026-06-09";
 /// The Mondays that differ between what 0.1.0 shipped and today's file: the pause on Saturday.
 const MONDAYS: [&str; 2] = ["2026-06-01", "2026-06-08"];
 
-fn released() -> Result<String> {
-    Ok(fs::read_to_string(tests::root().join("sql/released/0.1.0/calendars/CME_CRYPTO.toml"))?)
-}
-
 /// Trades that lie within the hours of both versions and beside them.
 async fn load(client: &Client, calendar: &Calendar) -> Result<()> {
     client.batch_execute("SET timezone = 'UTC'; SET extra_float_digits = 1").await?;
     let id = store::instrument(client, "C", "CME_CRYPTO").await?;
-    let old = Calendar::from_toml(&released()?)?;
+    let old = Calendar::from_toml(&released::crypto()?)?;
     let days = store::sessions(&old, FIRST, LAST)?;
-    let mut by_date = BTreeMap::<_, market::Trades>::new();
-    for trade in store::flat(&store::generate(&mut Chance::new(102), &days, 150)) {
-        by_date.entry(calendar.trade_date(trade.ts)?).or_default().push(trade);
-    }
-    for trades in by_date.values() {
-        put(client, id, trades).await?;
-    }
-    Ok(())
+    let trades = store::flat(&store::generate(&mut Chance::new(102), &days, 150));
+    store::put_days(client, id, calendar, trades).await
 }
 
 /// A database in which 0.1.0's calendar is in force.
 async fn then(name: &str) -> Result<(Database, Client)> {
-    let database = cluster::database(name).await?;
-    let client = database.client().await?;
-    let file = "INSERT INTO market.calendar_versions (calendar, version, state, toml, aliases, published_at)
-                VALUES ('CME_CRYPTO', 1, 'published', $1, '{CME_Bitcoin}', now())";
-    client.execute(file, &[&released()?]).await?;
-    load(&client, &Calendar::from_toml(&released()?)?).await?;
+    let (database, client, calendar) = released::crypto_in_force(name).await?;
+    load(&client, &calendar).await?;
     Ok((database, client))
 }
 

@@ -2,14 +2,15 @@
 
 use anyhow::{Context, Result, ensure};
 use futures_util::{SinkExt as _, TryStreamExt as _};
-use market::{Calendar, Trade, TradeDate, Trades};
+use market::{Calendar, Trade, TradeDate};
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::fs;
 use std::process::Command;
 use tests::cluster::{self, Database, cluster};
+use tests::released;
 use tests::root;
-use tests::store::{self, Chance, put, same, state, texts, verify, view};
+use tests::store::{self, Chance, same, state, texts, verify, view};
 use tokio_postgres::Client;
 
 /// All that stored sessions and plain answers depend on. Names, notes and sources do not count; an auction inside the regular
@@ -111,10 +112,6 @@ const FIRST: &str = "2026-05-28";
 const LAST: &str = "2026-06-09";
 
 /// What 0.1.0 shipped: without the pause on Saturday.
-fn released() -> Result<String> {
-    Ok(fs::read_to_string(root().join("sql/released").join(RELEASE).join("calendars/CME_CRYPTO.toml"))?)
-}
-
 fn questions() -> Vec<String> {
     let question = |(timeframe, segments): (&str, &str)| {
         format!(
@@ -157,7 +154,7 @@ fn asked_outside(database: &Database) -> Result<Vec<String>> {
 
 /// Trades of two weeks and two weekends.
 fn trades() -> Result<Vec<Trade>> {
-    let old = Calendar::from_toml(&released()?)?;
+    let old = Calendar::from_toml(&released::crypto()?)?;
     let days = store::sessions(&old, FIRST, LAST)?;
     Ok(store::flat(&store::generate(&mut Chance::new(7), &days, 400)))
 }
@@ -165,24 +162,13 @@ fn trades() -> Result<Vec<Trade>> {
 /// Stores them, session by session of the calendar.
 async fn load(client: &Client, calendar: &Calendar) -> Result<()> {
     let id = store::instrument(client, "X", "CME_CRYPTO").await?;
-    let mut by_date = BTreeMap::<TradeDate, Trades>::new();
-    for trade in trades()? {
-        by_date.entry(calendar.trade_date(trade.ts)?).or_default().push(trade);
-    }
-    for trades in by_date.values() {
-        put(client, id, trades).await?;
-    }
-    Ok(())
+    store::put_days(client, id, calendar, trades()?).await
 }
 
 /// A database in which the released calendar is in force: what a store of that release holds and answers.
 async fn as_then(name: &str) -> Result<(Database, Client)> {
-    let database = cluster::database(name).await?;
-    let client = database.client().await?;
-    let file = "INSERT INTO market.calendar_versions (calendar, version, state, toml, aliases, published_at)
-                VALUES ('CME_CRYPTO', 1, 'published', $1, '{CME_Bitcoin}', now())";
-    client.execute(file, &[&released()?]).await?;
-    load(&client, &Calendar::from_toml(&released()?)?).await?;
+    let (database, client, calendar) = released::crypto_in_force(name).await?;
+    load(&client, &calendar).await?;
     Ok((database, client))
 }
 
@@ -320,8 +306,10 @@ async fn a_calendar_that_is_not_used_or_is_the_users_is_left_alone() -> Result<(
     let own = cluster::empty_database("adopt_own").await?;
     let client = own.client().await?;
     // the version that the user published has the number of the one that is shipped now
-    let file =
-        format!("{}[closed]\n\"2026-06-03\" = \"flood\"\n", released()?.split("[holidays]").next().unwrap_or_default());
+    let file = format!(
+        "{}[closed]\n\"2026-06-03\" = \"flood\"\n",
+        released::crypto()?.split("[holidays]").next().unwrap_or_default()
+    );
     client.batch_execute(&format!("CREATE EXTENSION bellwether VERSION '{RELEASE}'")).await?;
     client
         .batch_execute("INSERT INTO market.instruments (symbol, kind, calendar) VALUES ('X', 'future', 'CME_Bitcoin')")
