@@ -267,20 +267,22 @@ fn trades(batch: &RecordBatch) -> Result<Trades> {
         }
         micros.iter().zip(ns.values()).map(|(m, &n)| m.map_or(NONE_I64, |m| joined(m, n))).collect()
     };
-    let fixed = |name: &str, nanos: &str, read: fn(f64) -> market::Result<i64>| -> Result<Vec<i64>> {
+    let fixed = |name: &str, nanos: &str, read: fn(&[f64], &mut Vec<i64>) -> market::Result<()>| -> Result<Vec<i64>> {
         if let Some(exact) = column(nanos, DataType::Int64)? {
             return Ok(exact.as_primitive::<Int64Type>().values().to_vec());
         }
         let floats = needed(name, DataType::Float64)?.as_primitive::<Float64Type>();
-        floats.values().iter().map(|&float| Ok(read(float)?)).collect()
+        let mut values = Vec::new();
+        read(floats.values(), &mut values)?;
+        Ok(values)
     };
     let bits = |column: &ArrayRef| -> Vec<u32> {
         column.as_primitive::<Int32Type>().values().iter().map(|&bits| bits as u32).collect()
     };
     let mut out = Trades {
         ts: times(needed("ts", instant())?, needed("ns", DataType::Int16)?),
-        price: fixed("price", "price_nanos", money::price_from_f64)?,
-        size: fixed("size", "size_nanos", money::size_from_f64)?,
+        price: fixed("price", "price_nanos", money::prices_from_f64)?,
+        size: fixed("size", "size_nanos", money::sizes_from_f64)?,
         flags: bits(needed("flags", DataType::Int32)?),
         ..Trades::default()
     };

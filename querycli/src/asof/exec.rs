@@ -46,7 +46,7 @@ pub type BySorting = Arc<dyn Fn() -> BoxFuture<'static, Result<Arc<dyn Execution
 
 /// How the join is done, decided when the right table has been seen.
 enum Way {
-    Index(Index),
+    Index(Arc<Index>),
     Sorting(Arc<dyn ExecutionPlan>),
 }
 
@@ -75,6 +75,16 @@ impl fmt::Debug for AsofExec {
     }
 }
 
+/// What every partition promises: neither an order nor a way of partitioning, as sorting would keep neither.
+fn properties(left: &Arc<dyn ExecutionPlan>, whole: &SchemaRef, projection: &[usize]) -> Result<Arc<PlanProperties>> {
+    Ok(Arc::new(PlanProperties::new(
+        EquivalenceProperties::new(Arc::new(whole.project(projection)?)),
+        Partitioning::UnknownPartitioning(left.properties().partitioning.partition_count()),
+        EmissionType::Incremental,
+        Boundedness::Bounded,
+    )))
+}
+
 impl AsofExec {
     pub fn new(
         left: Arc<dyn ExecutionPlan>,
@@ -83,36 +93,35 @@ impl AsofExec {
         whole: SchemaRef,
         by_sorting: BySorting,
     ) -> Result<AsofExec> {
-        let projection = (0..whole.fields().len()).collect();
-        AsofExec::of(left, right, Arc::new(pairing), whole, projection, by_sorting)
-    }
-
-    fn of(
-        left: Arc<dyn ExecutionPlan>,
-        right: Arc<dyn ExecutionPlan>,
-        pairing: Arc<Pairing>,
-        whole: SchemaRef,
-        projection: Vec<usize>,
-        by_sorting: BySorting,
-    ) -> Result<AsofExec> {
-        let schema = Arc::new(whole.project(&projection)?);
-        // Neither an order nor a way of partitioning is promised: sorting would keep neither.
-        let properties = PlanProperties::new(
-            EquivalenceProperties::new(schema),
-            Partitioning::UnknownPartitioning(left.properties().partitioning.partition_count()),
-            EmissionType::Incremental,
-            Boundedness::Bounded,
-        );
+        let projection: Vec<usize> = (0..whole.fields().len()).collect();
         Ok(AsofExec {
+            properties: properties(&left, &whole, &projection)?,
             left,
             right,
-            pairing,
+            pairing: Arc::new(pairing),
             whole,
             projection,
             by_sorting,
-            properties: Arc::new(properties),
             way: Arc::default(),
             metrics: ExecutionPlanMetricsSet::new(),
+        })
+    }
+
+    /// The same join of other inputs or columns, which has not begun.
+    fn with(
+        &self,
+        left: &Arc<dyn ExecutionPlan>,
+        right: &Arc<dyn ExecutionPlan>,
+        projection: Vec<usize>,
+    ) -> Result<AsofExec> {
+        Ok(AsofExec {
+            properties: properties(left, &self.whole, &projection)?,
+            left: Arc::clone(left),
+            right: Arc::clone(right),
+            projection,
+            way: Arc::default(),
+            metrics: ExecutionPlanMetricsSet::new(),
+            ..self.clone()
         })
     }
 
@@ -126,7 +135,8 @@ impl AsofExec {
         let memory = MemoryConsumer::new("AsofJoin").register(context.memory_pool());
         if let Some(table) = collect(self.right.execute(0, Arc::clone(context))?, &memory).await? {
             right_rows.add(table.num_rows());
-            return Ok(Way::Index(Index::new(&table, &self.pairing, &self.right_columns(), memory)?));
+            let index = Index::new(&table, &self.pairing, &self.right_columns(), memory)?;
+            return Ok(Way::Index(Arc::new(index)));
         }
         drop(memory);
         Ok(Way::Sorting((self.by_sorting)().await?))
@@ -157,14 +167,10 @@ impl AsofExec {
         let batches = match way.get_or_try_init(|| self.choose(&context, &right_rows)).await? {
             Way::Index(index) => {
                 let left = self.left.execute(partition, context)?;
-                let mut hints = index.hints();
-                let way = Arc::clone(&self.way);
+                let (index, mut hints) = (Arc::clone(index), index.hints());
                 let mut answer = move |batch: RecordBatch| {
                     let _time = metrics.elapsed_compute().timer();
-                    let Some(Way::Index(index)) = way.get() else {
-                        return internal_err!("the index of an ASOF JOIN is gone");
-                    };
-                    let answer = self.answer(index, &batch, &mut hints)?;
+                    let answer = self.answer(&index, &batch, &mut hints)?;
                     Ok(answer.record_output(&metrics))
                 };
                 left.map(move |batch| batch.and_then(&mut answer)).boxed()
@@ -225,10 +231,7 @@ fn not_seen(data: &ArrayData, seen: &mut HashSet<usize>) -> usize {
 impl EmbeddedProjection for AsofExec {
     fn with_projection(&self, projection: Option<Vec<usize>>) -> Result<AsofExec> {
         let Some(wanted) = projection else { return Ok(self.clone()) };
-        let projection = wanted.iter().map(|at| self.projection[*at]).collect();
-        let (left, right) = (Arc::clone(&self.left), Arc::clone(&self.right));
-        let (pairing, whole) = (Arc::clone(&self.pairing), Arc::clone(&self.whole));
-        AsofExec::of(left, right, pairing, whole, projection, Arc::clone(&self.by_sorting))
+        self.with(&self.left, &self.right, wanted.iter().map(|at| self.projection[*at]).collect())
     }
 }
 
@@ -281,9 +284,7 @@ impl ExecutionPlan for AsofExec {
         let Ok([left, right]) = <[_; 2]>::try_from(children) else {
             return internal_err!("an ASOF JOIN is of two tables");
         };
-        let (pairing, whole) = (Arc::clone(&self.pairing), Arc::clone(&self.whole));
-        let (projection, by_sorting) = (self.projection.clone(), Arc::clone(&self.by_sorting));
-        Ok(Arc::new(AsofExec::of(left, right, pairing, whole, projection, by_sorting)?))
+        Ok(Arc::new(self.with(&left, &right, self.projection.clone())?))
     }
 
     fn with_new_children(self: Arc<Self>, children: Vec<Arc<dyn ExecutionPlan>>) -> Result<Arc<dyn ExecutionPlan>> {

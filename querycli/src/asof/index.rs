@@ -30,33 +30,30 @@ fn integers(expr: &Arc<dyn PhysicalExpr>, batch: &RecordBatch) -> Result<Int64Ar
     Ok(cast(&values, &DataType::Int64)?.as_primitive::<Int64Type>().clone())
 }
 
-/// Numbers of keys.
-struct Keys {
-    /// None if there are no keys: then all rows are of one.
-    rows: Option<RowConverter>,
-    ids: HashMap<Box<[u8]>, u32, RandomState>,
-}
-
-impl Keys {
-    /// The number of each row's key by `number`, which is asked once for neighbours that are equal; `NONE` for a key with NULL.
-    fn of(&self, columns: &[ArrayRef], n: usize, mut number: impl FnMut(&[u8]) -> u32) -> Result<Vec<u32>> {
-        let Some(rows) = &self.rows else { return Ok(vec![0; n]) };
-        let rows = rows.convert_columns(columns)?;
-        let nulls: Vec<_> = columns.iter().filter(|column| column.is_nullable()).collect();
-        let mut numbers = Vec::with_capacity(n);
-        let mut before: Option<(&[u8], u32)> = None;
-        for (at, row) in rows.iter().enumerate() {
-            let key = row.data();
-            let id = match before {
-                Some((same, id)) if same == key => id,
-                _ if nulls.iter().any(|column| column.is_null(at)) => NONE,
-                _ => number(key),
-            };
-            before = Some((key, id));
-            numbers.push(id);
-        }
-        Ok(numbers)
+/// The number of each row's key by `number`, which is asked once for neighbours that are equal; `NONE` for a key with NULL.
+/// Without a converter there are no keys: then all rows are of one.
+fn numbers(
+    rows: Option<&RowConverter>,
+    columns: &[ArrayRef],
+    n: usize,
+    mut number: impl FnMut(&[u8]) -> u32,
+) -> Result<Vec<u32>> {
+    let Some(rows) = rows else { return Ok(vec![0; n]) };
+    let rows = rows.convert_columns(columns)?;
+    let nulls: Vec<_> = columns.iter().filter(|column| column.is_nullable()).collect();
+    let mut numbers = Vec::with_capacity(n);
+    let mut before: Option<(&[u8], u32)> = None;
+    for (at, row) in rows.iter().enumerate() {
+        let key = row.data();
+        let id = match before {
+            Some((same, id)) if same == key => id,
+            _ if nulls.iter().any(|column| column.is_null(at)) => NONE,
+            _ => number(key),
+        };
+        before = Some((key, id));
+        numbers.push(id);
     }
+    Ok(numbers)
 }
 
 /// No key has this number.
@@ -64,7 +61,9 @@ const NONE: u32 = u32::MAX;
 
 /// See the module.
 pub struct Index {
-    keys: Keys,
+    /// None if there are no keys.
+    rows: Option<RowConverter>,
+    ids: HashMap<Box<[u8]>, u32, RandomState>,
     /// Where the rows of each key begin; one more than there are keys.
     starts: Vec<usize>,
     /// The rows' instants, by key and in order.
@@ -83,22 +82,20 @@ impl Index {
         let found = values(pairing.keys.iter().map(|(_, right)| right), table)?;
         let fields: Vec<_> = found.iter().map(|column| SortField::new(column.data_type().clone())).collect();
         let rows = if fields.is_empty() { None } else { Some(RowConverter::new(fields)?) };
-        let mut keys = Keys { rows, ids: HashMap::default() };
-        let mut ids = std::mem::take(&mut keys.ids);
-        let numbers = keys.of(&found, n, |key| {
+        let mut ids = HashMap::<Box<[u8]>, u32, RandomState>::default();
+        let numbers = numbers(rows.as_ref(), &found, n, |key| {
             let next = ids.len() as u32;
             match ids.get(key) {
                 Some(id) => *id,
                 None => *ids.entry(key.into()).or_insert(next),
             }
         })?;
-        keys.ids = ids;
         let instants = integers(&pairing.at.1, table)?;
         let ties = pairing.ties.iter().map(|tie| integers(tie, table)).collect::<Result<Vec<_>>>()?;
         let counts = |at: &usize| numbers[*at] != NONE && instants.is_valid(*at);
 
         // By key, and within it as they come; then sorted where they did not come in order.
-        let known = if keys.rows.is_some() { keys.ids.len() } else { 1 };
+        let known = if rows.is_some() { ids.len() } else { 1 };
         let mut starts = vec![0; known + 1];
         (0..n).filter(counts).for_each(|at| starts[numbers[at] as usize + 1] += 1);
         (0..known).for_each(|key| starts[key + 1] += starts[key]);
@@ -133,7 +130,7 @@ impl Index {
         let columns = columns.iter().map(|column| Ok(take(table.column(*column), &order, None)?));
         let columns = columns.collect::<Result<Vec<_>>>()?;
         memory.resize(8 * order.len() + columns.iter().map(|column| column.get_array_memory_size()).sum::<usize>());
-        Ok(Index { keys, starts, at, columns, op: pairing.op, _memory: memory })
+        Ok(Index { rows, ids, starts, at, columns, op: pairing.op, _memory: memory })
     }
 
     /// Where a search of the rows of each key begins.
@@ -145,7 +142,7 @@ impl Index {
     pub fn find(&self, table: &RecordBatch, pairing: &Pairing, hints: &mut [usize]) -> Result<UInt32Array> {
         let n = table.num_rows();
         let columns = values(pairing.keys.iter().map(|(left, _)| left), table)?;
-        let numbers = self.keys.of(&columns, n, |key| self.keys.ids.get(key).copied().unwrap_or(NONE))?;
+        let numbers = numbers(self.rows.as_ref(), &columns, n, |key| self.ids.get(key).copied().unwrap_or(NONE))?;
         let instants = integers(&pairing.at.0, table)?;
         let found = numbers.iter().enumerate().map(|(row, &key)| {
             let (Some(hint), false) = (hints.get_mut(key as usize), instants.is_null(row)) else { return None };
